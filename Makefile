@@ -1,0 +1,55 @@
+# mcpwatch: `make demo` shows it at work, `make test` proves that it does. Both set up what they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+# One chain of stamps, so that `make -j` never runs two pips at once.
+MADE := $(VENV)/.made
+RUN  := $(VENV)/.run
+DEV  := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench screenshots clean FORCE
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+
+demo: $(RUN)  ## set up, then run a small MCP fleet with an attacker in it, and the console on top
+	@$(BIN)/mcpwatch demo $(ARGS)
+
+test: $(DEV)  ## set up, then run the tests (`make test ARGS="-k window"` for some of them)
+	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(DEV)  ## ruff, mypy --strict, and the order of the rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(DEV)  ## measure replay against a bare JSON loop, memory, and bytes sent to the terminal
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: $(DEV)  ## redraw the pictures of the README and the docs from the demo
+	@$(BIN)/python -m docs.screenshots
+
+clean:  ## remove everything that was set up
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The stamp holds the checkout's path: a moved or copied environment is rebuilt, a broken one too.
+$(MADE): FORCE
+	@if [ "$$(cat $@ 2>/dev/null)" != "$(CURDIR)" ] || ! $(BIN)/python -c '' 2>/dev/null; then \
+	  echo "setting up $(VENV) (once)" && rm -rf $(VENV) && \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  { $(PYTHON) -m pip --python $(BIN)/python install -q --disable-pip-version-check pip 2>/dev/null || \
+	    $(BIN)/python -m ensurepip -q || \
+	    { echo "no pip: install python3-pip or python3-venv, then run make again" >&2 && exit 1; }; } && \
+	  echo "$(CURDIR)" > $@; fi
+
+$(RUN): $(MADE) pyproject.toml
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(DEV): $(RUN) pyproject.toml
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@

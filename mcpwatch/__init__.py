@@ -1,0 +1,1 @@
+"""mcpwatch: a terminal live monitor and incident console for MCP servers."""

@@ -1,0 +1,223 @@
+"""Exact sliding windows.
+
+A window rule fires on event e if, once e is inserted, some half-open window (t-W, t] that contains e holds enough
+events. Equivalently, with the times sorted, some run of `need` consecutive times that includes e spans less than
+W. Firing resets nothing, so what a window says depends only on what happened in the W before.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+MAX_TIMES: Final = 1_024
+"""Times kept a subject, and the cap of every count: what an attacker can make one subject cost."""
+
+_NEVER: Final = -(1 << 62)
+"""Before every time: stands in for events that were not there, so that `times[-need]` always exists."""
+
+
+class CountWindow:
+    """Times of one subject's events.
+
+    Args:
+        need: How many events in one window fire (1 to `MAX_TIMES`).
+        width: W, in nanoseconds.
+        keep: How long a time is kept, W and the allowed lateness, in nanoseconds.
+    """
+
+    __slots__ = ("calls", "keep", "need", "times", "width")
+
+    def __init__(self, need: int, width: int, keep: int) -> None:
+        self.need = need
+        self.width = width
+        self.keep = keep
+        self.times = [_NEVER] * need
+        self.calls: dict[str, int] = {}
+
+    def add(self, time_ns: int, call_id: str | None = None) -> int:
+        """Insert an event; the number of events in the fullest window around it if that fires, else 0.
+
+        A call id that was counted less than W before is the same call, logged again: it counts once.
+        """
+        if call_id is not None and self._logged_before(time_ns, call_id):
+            return 0
+        times = self.times
+        if time_ns < times[-1]:
+            return self._insert_late(time_ns)
+        times.append(time_ns)
+        if time_ns - times[-self.need] < self.width:
+            return self.fullest(time_ns)
+        if len(times) > 3 * MAX_TIMES:
+            self._trim()
+        return 0
+
+    def fullest(self, newest: int) -> int:
+        """Events in the window that ends at the newest one, at most `MAX_TIMES`."""
+        if len(self.times) > MAX_TIMES + self.need:
+            self._trim()
+        return min(len(self.times) - bisect_right(self.times, newest - self.width), MAX_TIMES)
+
+    def is_needed(self, now_ns: int) -> bool:
+        """Whether an event from `now_ns` on could still meet what is held; forgets what it could not."""
+        old = bisect_right(self.times, now_ns - self.keep)
+        if old == len(self.times):
+            return False
+        del self.times[self.need : max(self.need, old)]
+        return True
+
+    @property
+    def newest(self) -> int:
+        """The latest time held."""
+        return self.times[-1]
+
+    def set_limits(self, need: int, width: int, keep: int) -> None:
+        """Take over other limits."""
+        real = self.times[self.need :]
+        self.times = [_NEVER] * need + real
+        self.need, self.width, self.keep = need, width, keep
+
+    def _trim(self) -> None:
+        """Keep `MAX_TIMES` times; the first `need` places always stand for "never"."""
+        del self.times[self.need : len(self.times) - MAX_TIMES]
+
+    def _insert_late(self, time_ns: int) -> int:
+        times, need, width = self.times, self.need, self.width
+        at = bisect_right(times, time_ns)
+        times.insert(at, time_ns)
+        if len(times) > MAX_TIMES + need:
+            before = len(times)
+            self._trim()
+            at -= before - len(times)
+            if at < need:
+                return 0
+        first, last = at - need + 1, min(at, len(times) - need)
+        if not any(times[start + need - 1] - times[start] < width for start in range(first, last + 1)):
+            return 0
+        # windows end at a time; those that contain e end in [e, e + W), and their beginnings only move forward
+        most = 0
+        start = bisect_right(times, time_ns - width)
+        for end in range(at, bisect_right(times, time_ns + width - 1)):
+            begins = times[end] - width
+            while times[start] <= begins:
+                start += 1
+            if end - start >= most:
+                most = end - start + 1
+        return min(most, MAX_TIMES)
+
+    def _logged_before(self, time_ns: int, call_id: str) -> bool:
+        calls = self.calls
+        last = calls.get(call_id)
+        calls[call_id] = time_ns
+        if len(calls) > MAX_TIMES:
+            kept = sorted((time, call) for call, time in calls.items() if time > time_ns - self.keep)
+            self.calls = {call: time for time, call in kept[-MAX_TIMES // 2 :]}
+        return last is not None and -self.width < time_ns - last < self.width
+
+
+class DistinctWindow:
+    """Values (for example session ids) of one subject's events, by when they were present.
+
+    A value is present at t if an event of it lies in (t-W, t]: from each event until W later. Overlapping
+    stretches of a value are held as one, so that a flood of one value costs nothing and pushes no other out.
+    """
+
+    __slots__ = ("crowded", "keep", "live", "need", "newest", "past", "width")
+
+    def __init__(self, need: int, width: int, keep: int) -> None:
+        self.need = need
+        self.width = width
+        self.keep = keep
+        self.newest = _NEVER
+        self.live: dict[str, list[int]] = {}
+        """Value -> [from, until] of its newest stretch; soonest to end first while `crowded`."""
+        self.crowded = False
+        self.past: list[tuple[int, int, str]] = []
+        """Ended stretches, (from, until, value), kept for late events."""
+
+    def add(self, time_ns: int, value: str) -> int:
+        """Insert an event; how many distinct values the fullest window around it holds if that fires, else 0."""
+        if time_ns < self.newest:
+            return self._insert_late(time_ns, value)
+        self.newest = time_ns
+        live = self.live
+        stretch = live.get(value)
+        if stretch is None:
+            live[value] = [time_ns, time_ns + self.width]
+        else:
+            if stretch[1] < time_ns:
+                self.past.append((stretch[0], stretch[1], value))
+                stretch[0] = time_ns
+            stretch[1] = time_ns + self.width
+            if self.crowded:
+                del live[value]
+                live[value] = stretch
+        if len(live) < self.need:
+            return 0
+        self._end_before(time_ns)
+        return min(len(live), MAX_TIMES) if len(live) >= self.need else 0
+
+    def is_needed(self, now_ns: int) -> bool:
+        """Whether an event from `now_ns` on could still meet what is held."""
+        return self.newest > now_ns - self.keep
+
+    def set_limits(self, need: int, width: int, keep: int) -> None:
+        """Take over other limits."""
+        self.need, self.width, self.keep = need, width, keep
+        self.crowded = False
+
+    def _end_before(self, time_ns: int) -> None:
+        """Move what has ended out of `live`, and forget what no late event can touch."""
+        live, past = self.live, self.past
+        if not self.crowded:
+            self._sort()
+        while live:
+            value = next(iter(live))
+            stretch = live[value]
+            if stretch[1] > time_ns and len(live) <= MAX_TIMES:
+                break
+            del live[value]
+            past.append((stretch[0], stretch[1], value))
+        self.crowded = len(live) >= self.need
+        if len(past) > 64 and (len(past) > MAX_TIMES or past[0][1] <= time_ns - self.keep):
+            oldest = time_ns - self.keep
+            past[:] = [ended for ended in past if ended[1] > oldest][-MAX_TIMES // 2 :]
+
+    def _sort(self) -> None:
+        by_end = sorted(self.live.items(), key=lambda item: item[1][1])
+        self.live.clear()
+        self.live.update(by_end)
+
+    def _insert_late(self, time_ns: int, value: str) -> int:
+        end = time_ns + self.width
+        stretch = self.live.get(value)
+        if stretch is not None and time_ns <= stretch[1] and end >= stretch[0]:
+            stretch[0], stretch[1] = min(stretch[0], time_ns), max(stretch[1], end)
+        elif stretch is None and end > self.newest:
+            self.live[value] = [time_ns, end]
+        else:
+            self.past.append((time_ns, end, value))
+        self.crowded = False
+        if len(self.live) + len(self.past) < self.need:
+            return 0
+        self._end_before(self.newest)
+        # windows that contain e end in [e, e + W): sweep over what begins and ends in there
+        steps: list[tuple[int, int, str]] = []
+        stretches = [*self.past, *((begins, ends, name) for name, (begins, ends) in self.live.items())]
+        for begins, ends, name in stretches:
+            if begins < end and ends > time_ns:
+                steps.append((max(begins, time_ns), 1, name))
+                steps.append((ends, -1, name))
+        if len({name for _, _, name in steps}) < self.need:
+            return 0
+        steps.sort()
+        present: dict[str, int] = {}
+        fullest = 0
+        for when, change, name in steps:
+            if when >= end:
+                break
+            present[name] = present.get(name, 0) + change
+            if not present[name]:
+                del present[name]
+            fullest = max(fullest, len(present))
+        return min(fullest, MAX_TIMES) if fullest >= self.need else 0

@@ -1,0 +1,181 @@
+"""The audit event: what every log line, whatever its format, becomes.
+
+`AuditEvent` is at once the wire type of the native schema (`mcpwatch.audit/1`, docs/log-schema.md) and the
+one shape that policy, detection and console see. A reader of `mcpwatch.formats` fills it and normalises it:
+after that `event` is one of `KINDS`, `status` one of `OUTCOMES`, absent values are None, and `time_ns` is set
+when the record had a readable time.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any, ClassVar, Final, Protocol
+
+import msgspec
+
+KINDS: Final = frozenset({"tool_call", "request", "auth", "session_start", "session_end"})
+"""What a record can be. `request` is any MCP request that is not a tool call."""
+
+REQUEST_KINDS: Final = frozenset({"tool_call", "request"})
+"""The kinds that are MCP requests, which per-key limits count."""
+
+OUTCOMES: Final = frozenset(
+    {"success", "error", "denied", "unauthenticated", "rate_limited", "timeout", "unknown"}
+)
+"""How a call ended. `unauthenticated` is HTTP 401 or a failed login, `denied` is 403 or a missing scope."""
+
+REFUSALS: Final = frozenset({"denied", "unauthenticated"})
+"""Outcomes by which a server says no to the caller. `rate_limited` is not one: it proves nothing about a key."""
+
+
+class Flag(IntFlag):
+    """What the reader had to assume about a record."""
+
+    NAIVE_TIME = 1
+    """The timestamp had no zone and was read as UTC."""
+    INFERRED_TIME = 2
+    """There was no readable timestamp: live, the arrival time stands in for it."""
+    FUTURE_TIME = 4
+    """Live only: more than 60 s ahead of this machine's clock."""
+    UNTERMINATED = 8
+    """The last line of a saved file, without a newline."""
+
+
+class Auth(msgspec.Struct, gc=False):
+    """How the caller was authenticated, as the server saw it."""
+
+    method: str | None = None
+    subject: str | None = None
+    issued_at: str | int | float | None = None
+    expires_at: str | int | float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """Who made a call, with absent spellings resolved. A reader makes one object for each, and keeps it."""
+
+    key: str | None
+    client: str | None
+    session: str | None
+    source_ip: str | None
+    subject: str | None
+    method: str | None
+    """How the caller was authenticated."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What kind of event it is. A reader makes one object for each, and keeps it."""
+
+    kind: str
+    tool: str | None
+    status: str
+
+
+NOBODY: Final = Caller(None, None, None, None, None, None)
+UNKNOWN: Final = Shape("request", None, "unknown")
+
+
+class Origin(Protocol):
+    """Where records come from: a run of raw lines of one log."""
+
+    @property
+    def source(self) -> str:
+        """Short name of the log."""
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The raw lines."""
+
+    def line_at(self, index: int) -> int | None:
+        """Number of a line in the log, from 1; None when reading began in the middle of it."""
+
+    def offset_at(self, index: int) -> int:
+        """Byte offset of a line in the log."""
+
+
+class _Nowhere:
+    source = ""
+    lines: ClassVar[list[bytes]] = [b""]
+
+    def line_at(self, index: int) -> int | None:
+        return None
+
+    def offset_at(self, index: int) -> int:
+        return 0
+
+
+NOWHERE: Final[Origin] = _Nowhere()
+"""The origin of events that were made and not read."""
+
+# What the reader sets has no name in the schema: nobody can write a log line that sets it.
+_UNSPEAKABLE: Final = secrets.token_hex(8)
+_SET_BY_READER: Final = ("time_ns", "flags", "origin", "index", "caller", "shape")
+
+
+class AuditEvent(
+    msgspec.Struct,
+    gc=False,
+    rename={name: f"{name}-{_UNSPEAKABLE}" for name in _SET_BY_READER},
+):
+    """One audited happening on an MCP server.
+
+    The first block holds the fields of the native schema; the second is set by the reader.
+
+    Attributes:
+        duration_ms: Execution time in milliseconds.
+        key_id: The name of the credential, never the credential itself.
+        time_ns: When it happened, nanoseconds since the epoch, UTC. None when unreadable (replay only).
+        flags: What the reader had to assume, `Flag`s.
+        origin: The lines that it was read from, and
+        index: its line among them.
+        caller: Who made it, and
+        shape: what kind of event it is, each the same object for equal ones of one reader.
+    """
+
+    timestamp: str | int | float | None = None
+    event: str | None = None
+    tool: str | None = None
+    params: dict[str, Any] | None = None
+    status: str | None = None
+    error: str | None = None
+    duration_ms: float | None = None
+    key_id: str | None = None
+    client_id: str | None = None
+    session_id: str | None = None
+    source_ip: str | None = None
+    scopes: list[str] | None = None
+    auth: Auth | None = None
+    server: str | None = None
+    call_id: str | None = None
+
+    time_ns: int | None = None
+    flags: int = 0
+    origin: Any = NOWHERE
+    index: int = 0
+    caller: Any = NOBODY
+    shape: Any = UNKNOWN
+
+    @property
+    def subject(self) -> str | None:
+        """The authenticated subject (JWT `sub`, OAuth user), if any."""
+        return self.auth.subject if self.auth is not None else None
+
+    @property
+    def source(self) -> str:
+        """Short name of the log that it came from."""
+        return str(self.origin.source)
+
+    @property
+    def line(self) -> int | None:
+        """Line number from 1, or None when reading began in the middle of the file."""
+        line: int | None = self.origin.line_at(self.index)
+        return line
+
+    @property
+    def offset(self) -> int:
+        """Byte offset of the line in its file."""
+        offset: int = self.origin.offset_at(self.index)
+        return offset

@@ -1,0 +1,397 @@
+"""The reader of one source: raw lines in, audit events out, and an honest count of everything else."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+import orjson
+
+from mcpwatch.event import AuditEvent, Caller, Flag, Shape
+from mcpwatch.formats.fields import FIVE_FIELDS, address_of, text_of
+from mcpwatch.formats.mapping import GENERIC, FieldMap, FormatError, read_record
+from mcpwatch.sources.block import Block
+from mcpwatch.text import SafeText, safe
+from mcpwatch.times import SECOND, parse_rfc3339, parse_time
+
+KEPT_EXAMPLES: Final = 200
+"""How many lines that were not understood are kept for `inspect` and the sources screen."""
+FUTURE_NS: Final = 60 * SECOND
+FORMATS: Final = ("auto", "native", "generic")
+"""Formats that need no mapping file. `auto` takes each record as it comes."""
+
+_CACHED_TIMES: Final = 100_000
+_CACHED_CALLERS: Final = 50_000
+_CACHED_SHAPES: Final = 4_096
+_BLANKS: Final = b" \t\r\n\x0b\x0c\0"
+
+
+_Kind = Literal["tool_call", "request", "auth", "session_start", "session_end"]
+_Outcome = Literal["success", "error", "denied", "unauthenticated", "rate_limited", "timeout", "unknown"]
+
+
+class _Native(AuditEvent, forbid_unknown_fields=True, gc=False):
+    """The native schema to the letter. A record with any other field, kind or outcome goes the long way."""
+
+    event: _Kind = "tool_call"
+    status: _Outcome = "unknown"
+
+
+_decode: Final = msgspec.json.Decoder(_Native).decode
+
+
+def _escape_bad_utf8(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    # two backslashes: inside a JSON string they decode to the visible text \xff
+    return "".join(f"\\\\x{byte:02x}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("mcpwatch.visible", _escape_bad_utf8)
+
+
+@dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """A line that was counted and kept, but could not be read."""
+
+    line: int | None
+    offset: int
+    reason: str
+    head: SafeText
+
+
+class Reader:
+    """Reads the lines of one source.
+
+    Attributes:
+        lines, understood, not_understood, blank, repeated, joined, events: The counters;
+            lines = understood + not_understood + blank + repeated + joined.
+        reasons: Why lines were not understood, and how many.
+        examples: The newest of them.
+        formats: How many records each format read.
+
+    Args:
+        coverage: Also count which of the five fields tool calls have; costs a tenth of the time.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        mappings: Sequence[FieldMap] = (),
+        format_name: str = "auto",
+        coverage: bool = True,
+    ) -> None:
+        known = {mapping.name: mapping for mapping in mappings}
+        if format_name not in FORMATS and format_name not in known:
+            choices = ", ".join((*FORMATS, *known))
+            raise FormatError(f"unknown format {safe(format_name, 60)!r}; there are: {choices}")
+        self.source = source
+        self.mappings = tuple(mappings) if format_name == "auto" else ()
+        self.fallback = None if format_name == "native" else known.get(format_name, GENERIC)
+        self.native = format_name in ("auto", "native")
+        self.lines = self.understood = self.not_understood = self.blank = 0
+        self.repeated = self.joined = self.events = self.bad_utf8 = 0
+        self.reasons: Counter[str] = Counter()
+        self.formats: Counter[str] = Counter()
+        self.examples: deque[NotUnderstood] = deque(maxlen=KEPT_EXAMPLES)
+        self.calls = 0
+        self.lacking = [0] * len(FIVE_FIELDS)
+        self._covers = coverage
+        self._callers: dict[tuple[str | None, ...], _RawCaller] = {}
+        self._shapes: dict[tuple[str | None, ...], _RawShape] = {}
+        self._seconds: dict[str, int] = {}
+        self._fractions: dict[str, int] = {}
+
+    def read(self, block: Block, arrived_ns: int | None = None) -> list[AuditEvent]:
+        """Turn a block into events, in order. `arrived_ns` is this machine's clock when live, else None."""
+        if block.oversize is not None:
+            self.lines += 1
+            reason = f"line of {block.oversize.length} bytes, over the limit of 1 MiB"
+            self._give_up("line over 1 MiB", block.lines[0], block, 0, reason)
+            return []
+        events = self._read_lines(block, arrived_ns)
+        self.lines += len(block.lines)
+        self.understood += len(events)
+        self.events += len(events)
+        if block.unterminated and events:
+            events[-1].flags |= Flag.UNTERMINATED
+        if arrived_ns is not None:
+            for event in events:
+                if event.time_ns is not None and event.time_ns > arrived_ns + FUTURE_NS:
+                    event.flags |= Flag.FUTURE_TIME
+        if self._covers:
+            self._note_coverage(events)
+        return events
+
+    def _read_lines(self, block: Block, arrived_ns: int | None) -> list[AuditEvent]:
+        """The hot loop: native records by the typed decoder, everything else the long way."""
+        events: list[AuditEvent] = []
+        append = events.append
+        decode, seconds, fractions = _decode, self._seconds, self._fractions
+        callers, shapes = self._callers, self._shapes
+        native = self.native and not self.mappings
+        slow = 0
+        event: AuditEvent | None
+        for index, raw in enumerate(block.lines):
+            event = stamp = None
+            if native:
+                try:
+                    event = decode(raw)
+                    stamp = event.timestamp
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    event = None
+            if stamp is None or event is None or event.tool is None:
+                slow += 1
+                event = self._read_slowly(raw, block, index)
+                if event is None:
+                    continue
+                stamp = event.timestamp
+            auth = event.auth
+            who = (
+                event.key_id,
+                event.client_id,
+                event.session_id,
+                event.source_ip,
+                None if auth is None else auth.subject,
+                None if auth is None else auth.method,
+            )
+            caller = callers.get(who)
+            if caller is None:
+                caller = self._meet(who)
+            what = (event.event, event.tool, event.status)
+            shape = shapes.get(what)
+            if shape is None:
+                shape = self._learn(what)
+            if caller.raw or shape.raw:
+                _normalise(event, caller, shape)
+            event.caller = caller
+            event.shape = shape
+            event.origin = block
+            event.index = index
+            # the usual shapes, 2026-11-20T08:00:05.123456Z and .123Z, by a cache of seconds; others the long way
+            if type(stamp) is str and (second := seconds.get(stamp[:20])) is not None:
+                if (fraction := fractions.get(stamp[20:])) is not None:
+                    event.time_ns = second + fraction
+                elif stamp[26:] == "Z" and (digits := stamp[20:26]).isdecimal() and stamp.isascii():
+                    event.time_ns = second + int(digits) * 1000
+                else:
+                    self._set_time(event, stamp, arrived_ns)
+            else:
+                self._set_time(event, stamp, arrived_ns)
+            append(event)
+        self.formats["native"] += len(block.lines) - slow
+        return events
+
+    def _meet(self, who: tuple[str | None, ...]) -> _RawCaller:
+        if len(self._callers) >= _CACHED_CALLERS:
+            self._callers.clear()
+        key, client, session, source_ip, subject, method = who
+        clean = (
+            text_of(key),
+            text_of(client),
+            text_of(session),
+            address_of(source_ip),
+            text_of(subject),
+            method,
+        )
+        caller = self._callers[who] = _RawCaller(*clean, raw=clean != who)
+        return caller
+
+    def _learn(self, what: tuple[str | None, ...]) -> _RawShape:
+        if len(self._shapes) >= _CACHED_SHAPES:
+            self._shapes.clear()
+        kind, tool, status = what
+        name = text_of(tool)
+        shape = self._shapes[what] = _RawShape(
+            "request" if name is None and tool is not None and kind == "tool_call" else kind or "request",
+            name,
+            status or "unknown",
+            raw=name != tool,
+        )
+        return shape
+
+    @property
+    def coverage(self) -> tuple[tuple[str, int, int], ...]:
+        """Of each of the five fields: (name, tool calls that have it, tool calls)."""
+        return tuple(
+            (name, self.calls - lacking, self.calls)
+            for name, lacking in zip(FIVE_FIELDS, self.lacking, strict=True)
+        )
+
+    @property
+    def format_name(self) -> str:
+        """The format that most records are in."""
+        named = [(count, name) for name, count in self.formats.items() if count]
+        return max(named)[1] if named else "none yet"
+
+    def _read_slowly(self, raw: bytes, block: Block, index: int) -> AuditEvent | None:
+        """Read a record that is not native to the letter; count it when it can't be read."""
+        text = raw.lstrip(b"\0").removeprefix(b"\xef\xbb\xbf").strip(_BLANKS)
+        if not text:
+            self.blank += 1
+            return None
+        try:
+            record = self._parse(text)
+        except RecursionError:
+            self._give_up("JSON nested too deep", raw, block, index)
+            return None
+        except ValueError:
+            self._give_up("not JSON", raw, block, index)
+            return None
+        if not isinstance(record, dict):
+            self._give_up("JSON, but not an object", raw, block, index)
+            return None
+        for mapping in self.mappings:
+            if mapping.claims(record) and (event := read_record(record, mapping)) is not None:
+                self.formats[mapping.name] += 1
+                return event
+        if self.fallback is None:
+            self._give_up("not the native schema", raw, block, index)
+            return None
+        event = read_record(record, self.fallback)
+        if event is None:
+            self._give_up("no field of it is known", raw, block, index)
+            return None
+        self.formats["native" if self.native and record.keys() <= _NATIVE_NAMES else self.fallback.name] += 1
+        return event
+
+    def _parse(self, text: bytes) -> Any:
+        """JSON by the fast parser, else by the standard one, which takes NaN, huge numbers and lone surrogates."""
+        try:
+            return _orjson_exact(text)
+        except (ValueError, RecursionError):
+            pass
+        try:
+            decoded = text.decode()
+        except UnicodeDecodeError:
+            self.bad_utf8 += 1
+            decoded = text.decode("utf-8", "mcpwatch.visible")
+        return json.loads(decoded, strict=False, parse_int=_whole_number)
+
+    def _give_up(self, reason: str, raw: bytes, block: Block, index: int, detail: str = "") -> None:
+        self.not_understood += 1
+        self.reasons[reason] += 1
+        head = safe(raw[:400], 200)
+        self.examples.append(
+            NotUnderstood(block.line_at(index), block.offset_at(index), detail or reason, head)
+        )
+
+    def _set_time(self, event: AuditEvent, stamp: object, arrived_ns: int | None) -> None:
+        found = parse_time(stamp)
+        if found is not None:
+            event.time_ns, naive = found
+            if naive:
+                event.flags |= Flag.NAIVE_TIME
+            elif isinstance(stamp, str):
+                self._remember(stamp)
+        elif arrived_ns is not None:
+            event.time_ns = arrived_ns
+            event.flags |= Flag.INFERRED_TIME
+
+    def _remember(self, stamp: str) -> None:
+        """Cache what of a usual timestamp comes again: its second, and its fraction where that is short."""
+        if not (stamp[19:20] == "." and stamp[10:11] == "T" and stamp.isascii()):
+            return
+        whole = parse_rfc3339(stamp[:19] + "Z")
+        part = parse_rfc3339("1970-01-01T00:00:00." + stamp[20:])
+        for cache, name, value in ((self._seconds, stamp[:20], whole), (self._fractions, stamp[20:], part)):
+            if value is None or (cache is self._fractions and len(name) > 4):
+                continue
+            if len(cache) >= _CACHED_TIMES:
+                cache.clear()
+            cache[name] = value[0]
+
+    def _note_coverage(self, events: list[AuditEvent]) -> None:
+        for event in events:
+            if event.event == "tool_call":
+                self.calls += 1
+                if lacks_a_field(event):
+                    for index, name in enumerate(lacking_fields(event)):
+                        self.lacking[index] += name is not None
+
+
+def lacks_a_field(event: AuditEvent) -> bool:
+    """Whether a tool call lacks one of the five fields; the quick form of `lacking_fields`."""
+    return (
+        event.duration_ms is None
+        or event.params is None
+        or event.status == "unknown"
+        or event.time_ns is None
+        or event.tool is None
+        or bool(event.flags & Flag.INFERRED_TIME)
+        or not (event.session_id or event.client_id or event.key_id or event.subject)
+    )
+
+
+def lacking_fields(event: AuditEvent) -> tuple[str | None, ...]:
+    """The five fields in the order of `FIVE_FIELDS`, None where the record has it."""
+    who = event.session_id or event.client_id or event.key_id or event.subject
+    has = (
+        event.time_ns is not None and not event.flags & Flag.INFERRED_TIME,
+        event.tool is not None and event.params is not None,
+        who is not None,
+        event.status != "unknown",
+        event.duration_ms is not None,
+    )
+    return tuple(None if there else name for there, name in zip(has, FIVE_FIELDS, strict=True))
+
+
+_NATIVE_NAMES: Final = frozenset(
+    field.encode_name
+    for field in msgspec.structs.fields(AuditEvent)
+    if not field.encode_name.startswith("\0")
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RawCaller(Caller):
+    """A caller; `raw` when the record spells an absent value, or an address with its port."""
+
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RawShape(Shape):
+    """A shape; `raw` when the record spells an absent tool."""
+
+    raw: bool = False
+
+
+def _normalise(event: AuditEvent, caller: Caller, shape: Shape) -> None:
+    """Write what the caller and the shape resolved back into the record."""
+    event.event, event.tool, event.status = shape.kind, shape.tool, shape.status
+    event.key_id, event.client_id, event.session_id = caller.key, caller.client, caller.session
+    event.source_ip = caller.source_ip
+    if event.auth is not None:
+        event.auth.subject = caller.subject
+
+
+def _orjson_exact(text: bytes) -> Any:
+    """orjson, except where it would silently turn an integer beyond 64 bits into a float."""
+    value = orjson.loads(text)
+    if len(text) > 19 and _has_huge_float(value):
+        raise ValueError("a number beyond 64 bits")
+    return value
+
+
+def _has_huge_float(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, float):
+        return abs(value) >= 2**63 or not math.isfinite(value)
+    if depth > 200:
+        raise RecursionError
+    if isinstance(value, dict):
+        return any(_has_huge_float(item, depth + 1) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_huge_float(item, depth + 1) for item in value)
+    return False
+
+
+def _whole_number(digits: str) -> int | str:
+    """Integers of any size; past 400 digits they stay text, since Python refuses to convert some of them."""
+    return int(digits) if len(digits) <= 400 else digits

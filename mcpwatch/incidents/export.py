@@ -1,0 +1,112 @@
+"""Incidents, events and the summary as JSON lines and as plain lines (docs/json-output.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mcpwatch.detection.principal import describe
+from mcpwatch.event import AuditEvent
+from mcpwatch.incidents.fold import Change
+from mcpwatch.incidents.incident import Incident
+from mcpwatch.policy.model import Alerts
+from mcpwatch.text import redact, redact_text, safe
+from mcpwatch.times import iso
+
+SCHEMA: Final = "mcpwatch/1"
+
+
+def dump(record: Mapping[str, Any]) -> str:
+    """One line of JSON in ASCII: nothing in it can be obeyed by a terminal, lone surrogates included."""
+    return json.dumps(record, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+
+def incident_record(incident: Incident, alerts: Alerts, *, change: str | None = None,
+                    count_since: int | None = None) -> dict[str, Any]:  # fmt: skip
+    """An incident as JSON.
+
+    Args:
+        change: What happened to it (live), or None.
+        count_since: Where counting began, ns, if the incident's day was not read from its start.
+    """
+    record: dict[str, Any] = {
+        "type": "incident",
+        "schema": SCHEMA,
+        "id": incident.id,
+        "rule": incident.rule.id,
+        "title": incident.rule.title,
+        "severity": incident.severity.label,
+        "subject": dict(incident.subject),
+        "count": incident.count,
+        "first_seen": iso(incident.first_ns),
+        "last_seen": iso(incident.last_ns),
+    }
+    if incident.rule.window is not None:
+        record["peak"] = incident.peak
+    record |= {
+        "limit": incident.rule.limit(alerts),
+        "reason": incident.why(alerts),
+        "outcomes": dict(sorted(incident.outcomes.items())),
+        "tags": list(incident.rule.tags),
+        "evidence": [
+            {"source": item.source, "line": item.line, "offset": item.offset, "time": iso(item.time_ns)}
+            for item in incident.evidence
+        ],
+    }
+    if count_since is not None:
+        record["count_since"] = iso(count_since)
+    if change is not None:
+        record["change"] = change
+    return record
+
+
+def incident_line(change: Change, alerts: Alerts) -> str:
+    """A change of an incident as one plain line."""
+    incident = change.incident
+    subject = describe(incident.subject, lambda value: safe(value, 60))
+    return (
+        f"{iso(incident.last_ns)} {incident.severity.label.upper():8} {change.kind:8} {incident.id} "
+        f"{incident.rule.id} {subject} x{incident.count}: {safe(incident.why(alerts), 200)}"
+    )
+
+
+def event_record(event: AuditEvent, tier: str | None, *, reveal: bool) -> dict[str, Any]:
+    """An event as JSON; parameters and error are redacted unless `reveal`."""
+    params, error = event.params, event.error
+    if not reveal:
+        params, error = redact(params), redact_text(error) if error is not None else None
+    fields: dict[str, Any] = {
+        "type": "event",
+        "schema": SCHEMA,
+        "time": iso(event.time_ns) if event.time_ns is not None else None,
+        "event": event.event,
+        "tool": event.tool,
+        "tier": tier,
+        "params": _finite(params),
+        "status": event.status,
+        "error": error,
+        "duration_ms": event.duration_ms,
+        "key_id": event.key_id,
+        "client_id": event.client_id,
+        "session_id": event.session_id,
+        "source_ip": event.source_ip,
+        "subject": event.subject,
+        "server": event.server,
+        "call_id": event.call_id,
+        "source": event.source,
+        "line": event.line,
+        "offset": event.offset,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become text."""
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value

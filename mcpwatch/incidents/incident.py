@@ -1,0 +1,129 @@
+"""An incident: all hits of one rule on one subject on one UTC day."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mcpwatch.detection.hit import Hit, Severity, Subject
+from mcpwatch.detection.rules import BY_ID, Rule
+from mcpwatch.policy.model import Alerts
+from mcpwatch.times import MINUTE, utc_day
+
+EVIDENCE_HEAD: Final = 5
+EVIDENCE_TAIL: Final = 20
+QUIET_AT_LEAST: Final = 10 * MINUTE
+"""An incident is quiet after its rule's window without a hit, at least this long."""
+
+
+class Evidence(NamedTuple):
+    """Where a record stands that a hit rests on."""
+
+    source: str
+    line: int | None
+    offset: int
+    time_ns: int
+
+
+def incident_id(rule: str, subject: Subject, day: str) -> str:
+    """`INC-` and 16 characters of base32(sha256([rule, subject, day])), the same wherever it is worked out.
+
+    >>> incident_id("session-rate", (("session", "s1"),), "2026-11-20")
+    'INC-5R3JIASZOBTCFJZK'
+    """
+    text = json.dumps([rule, dict(subject), day], sort_keys=True, separators=(",", ":"))
+    return "INC-" + base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()[:16]
+
+
+@dataclass(slots=True)
+class Incident:
+    """All hits of one rule on one subject on one UTC day, folded.
+
+    Attributes:
+        count: Number of hits, exact.
+        peak: Events in the fullest window that holds a hit; 0 for stateless rules.
+        outcomes: Hits by the outcome of their event.
+        reason: Why, of the first hit of the highest severity.
+        episodes: Stretches of hits, each more than the quiet time after the one before.
+        head, tail: The first and the last records that it rests on.
+    """
+
+    id: str
+    rule: Rule
+    subject: Subject
+    day: str
+    severity: Severity
+    reason: str
+    first_ns: int
+    last_ns: int
+    count: int = 0
+    peak: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    episodes: int = 1
+    head: list[Evidence] = field(default_factory=list)
+    tail: list[Evidence] = field(default_factory=list)
+    last_outcome: str = "unknown"
+
+    @classmethod
+    def opened(cls, hit: Hit) -> Incident:
+        """The incident that a first hit opens; the hit itself is still to be added."""
+        day = utc_day(hit.time_ns)
+        return cls(
+            id=incident_id(hit.rule, hit.subject, day),
+            rule=BY_ID[hit.rule],
+            subject=hit.subject,
+            day=day,
+            severity=hit.severity,
+            reason=hit.reason,
+            first_ns=hit.time_ns,
+            last_ns=hit.time_ns,
+        )
+
+    def add(self, hit: Hit, quiet_ns: int) -> None:
+        """Fold in one more hit."""
+        time = hit.time_ns
+        self.count += 1
+        self.outcomes[hit.outcome] += 1
+        if hit.severity > self.severity:
+            self.severity, self.reason = hit.severity, hit.reason
+        if time > self.last_ns:
+            if time - self.last_ns > quiet_ns:
+                self.episodes += 1
+            self.last_ns = time
+            self.last_outcome = hit.outcome
+        elif self.count == 1:
+            self.last_outcome = hit.outcome
+        self.first_ns = min(self.first_ns, time)
+        self.peak = max(self.peak, hit.peak)
+        evidence = Evidence(hit.source, hit.line, hit.offset, time)
+        if len(self.head) < EVIDENCE_HEAD:
+            self.head.append(evidence)
+        else:
+            self.tail.append(evidence)
+            if len(self.tail) > 2 * EVIDENCE_TAIL:
+                del self.tail[:-EVIDENCE_TAIL]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """The first 5 and the last 20 records."""
+        return self.head + self.tail[-EVIDENCE_TAIL:]
+
+    def why(self, alerts: Alerts) -> str:
+        """One clause that says why the rule fired."""
+        if self.rule.window is None:
+            return self.reason
+        unit = "sessions" if self.rule.window.distinct else _UNITS[self.rule.window.counts]
+        return f"{self.peak} {unit} within the window; the limit is {self.rule.limit(alerts)}"
+
+
+def quiet_after(rule: Rule, alerts: Alerts) -> int:
+    """How long without a hit until an incident of the rule is quiet, ns."""
+    width = rule.window.width(alerts) if rule.window is not None else 0
+    return max(width, QUIET_AT_LEAST)
+
+
+_UNITS: Final = {"call": "calls", "request": "requests", "failure": "failures"}

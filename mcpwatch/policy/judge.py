@@ -1,0 +1,446 @@
+"""The judge: what the policy says of one call. The monitor judges with it and a guard can enforce with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from typing import Final, Literal
+
+from mcpwatch.policy.model import Lockout, Policy, PrincipalKind, Revocation, Tier, ToolPolicy
+from mcpwatch.policy.params import NEITHER, PATH, URL, Part, Roles, cut_at, in_repository, parts_of, withheld
+from mcpwatch.policy.paths import judge_path, looks_windows
+from mcpwatch.policy.tiers import tier_of
+from mcpwatch.policy.urls import judge_url
+from mcpwatch.policy.verdict import Finding, Verdict
+from mcpwatch.text import safe
+
+MAX_TOOLS: Final = 4_096
+"""Tools whose judges are kept; further ones are judged the same way, only slower."""
+_MAX_CACHED: Final = 8_192
+_MAX_CACHED_TOGETHER: Final = 16_384
+_MAX_CACHED_TEXT: Final = 512
+_MAX_KEPT_NAME: Final = 256
+_NONE: Final[tuple[Finding, ...]] = ()
+
+_ASPECTS: Final = ("path", "domain")
+_RANK: Final = {
+    Verdict.VIOLATION: 0,
+    Verdict.AMBIGUOUS: 1,
+    Verdict.NOT_EVALUABLE: 2,
+    Verdict.ALLOWED: 3,
+    Verdict.NOT_APPLICABLE: 4,
+}
+
+
+def _worst_first(finding: Finding) -> tuple[int, bool, int]:
+    return _ASPECTS.index(finding.aspect), not finding.critical, _RANK[finding.verdict]
+
+
+_Known = dict[tuple[str, object], "int | _Bad"]
+"""What is known of a (name, value): the bits of the aspects it was fine in, or what is not fine."""
+
+_PLAIN_URL: Final = re.compile(r"(https?://[A-Za-z0-9.-]+(?::[0-9]+)?/)[A-Za-z0-9_./?&=%+-]*\Z")
+_PLAIN_PATH: Final = re.compile(r"(/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*)[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z")
+_PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9 _+*=(),-]*\Z")
+_SPECIAL: Final = re.compile(r"runcated|/(?:proc|dev)/")
+
+
+def _kin(value: object) -> tuple[int, str] | None:
+    """What decides about a plain value: the site of a URL, the folder of a path, nothing of mere words.
+
+    Values of one kin are all fine or all not, since none has a character that could be read in another way. A log
+    names a new file in every other call, and seldom a new folder.
+
+    Returns:
+        (role, site or folder); a tuple, so that no value of a log is ever equal to it. None for other values.
+    """
+    if type(value) is not str or len(value) > _MAX_CACHED_TEXT or _SPECIAL.search(value) is not None:
+        return None
+    for role, plain in ((PATH, _PLAIN_PATH), (URL, _PLAIN_URL)):
+        match = plain.match(value)
+        if match is not None:
+            return role, match[1]
+    return (NEITHER, "") if _PLAIN_WORDS.match(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    seen: int
+    findings: tuple[Finding, ...]
+
+
+class _Memory:
+    """The bound on what the judges of all tools keep together: a log may name any number of tools."""
+
+    __slots__ = ("_all", "_size")
+
+    def __init__(self) -> None:
+        self._all: list[_Known] = []
+        self._size = 0
+
+    def new(self) -> _Known:
+        known: _Known = {}
+        self._all.append(known)
+        return known
+
+    def put(self, known: _Known, item: tuple[str, object], result: int | _Bad) -> None:
+        if self._size >= _MAX_CACHED_TOGETHER:
+            for each in self._all:
+                each.clear()
+            self._size = 0
+        elif len(known) >= _MAX_CACHED:
+            self._size -= len(known)
+            known.clear()
+        known[item] = result
+        self._size += 1
+
+
+class ToolJudge:
+    """What the policy says of the calls of one tool.
+
+    Attributes:
+        tool: Its name, as the log spells it. Untrusted text.
+        listed: Whether the policy has a row for it.
+        enabled: Whether that row leaves it enabled; True without a row.
+        policy: Its row.
+        needs_params: Whether `findings` can find anything; if not, parameters needn't be looked at.
+    """
+
+    __slots__ = (
+        "_complete", "_in_repository", "_known", "_memory", "_roles", "_windows", "enabled", "listed",
+        "needs_params", "policy", "tier", "tool",
+    )  # fmt: skip
+
+    def __init__(self, policy: Policy, tool: str, memory: _Memory | None = None) -> None:
+        self.tool = tool
+        self.tier: Tier = tier_of(policy, tool)
+        self.policy: ToolPolicy | None = policy.tools.get(tool)
+        self.listed = self.policy is not None
+        self.enabled = self.policy is None or self.policy.enabled
+        self._roles = Roles.of(tool, self.policy)
+        row = self.policy or ToolPolicy()
+        self._windows = looks_windows(row.allowed_paths)
+        restricted = row.allowed_paths is not None or row.allowed_domains is not None
+        inert = self._roles.known is not None and self._roles.known.inert and row.url_params is None
+        # an unrestricted tool may still be sent to a cloud metadata address
+        self.needs_params = restricted or not inert
+        self._complete = tuple(_complete(row, seen) for seen in range(4))
+        self._memory = memory or _Memory()
+        self._known = self._memory.new()
+        # relative paths of calls about a repository are judged differently
+        self._in_repository = self._memory.new()
+
+    def findings(self, params: Mapping[str, object] | None) -> tuple[Finding, ...]:
+        """What is not fine about the paths and URLs of a call: paths first, the worst of each first.
+
+        Never raises. When all is fine it is always the same empty tuple.
+        """
+        if not self.needs_params:
+            return _NONE
+        if not isinstance(params, dict):
+            if not isinstance(params, Mapping):
+                return self._unseen("no parameters in the log")
+            params = dict(params)
+        known = self._known
+        repository = "owner" in params and in_repository(params)
+        if repository:
+            known = self._in_repository
+        seen = 0
+        bad: tuple[Finding, ...] = _NONE
+        for item in params.items():
+            try:
+                result = known[item]
+            except (KeyError, TypeError):
+                result = self._look(item, known, repository)
+            if isinstance(result, int):
+                seen |= result
+            else:
+                seen |= result.seen
+                bad += result.findings
+        if not self._complete[seen]:
+            bad += self._unseen("no path or URL among the parameters", seen)
+        return tuple(sorted(bad, key=_worst_first)) if bad else _NONE
+
+    def explain(self, params: Mapping[str, object] | None) -> tuple[Finding, ...]:
+        """Every finding about a call's paths and URLs, the fine ones too. Never raises."""
+        if not isinstance(params, Mapping):
+            return self._unseen("no parameters in the log")
+        repository = in_repository(params)
+        found = [f for name, value in params.items() for f in self._judge(name, value, repository)]
+        seen = _seen(found)
+        if not self._complete[seen]:
+            found.extend(self._unseen("no path or URL among the parameters", seen))
+        return tuple(sorted(found, key=_worst_first))
+
+    def scope(self, scopes: Collection[str] | None) -> Finding:
+        """Whether the caller's effective scopes (None when nobody knows them) hold the one the tool requires."""
+        required = self.policy.require_scope if self.policy is not None else None
+        if required is None:
+            return Finding("scope", Verdict.NOT_APPLICABLE, "", "requires no scope")
+        if scopes is None:
+            return Finding("scope", Verdict.NOT_EVALUABLE, required, "the scopes of the caller are not known")
+        if required in scopes:
+            return Finding("scope", Verdict.ALLOWED, required, f"has scope {safe(required, 80)}")
+        return Finding("scope", Verdict.VIOLATION, required, f"lacks scope {safe(required, 80)}")
+
+    def _look(self, item: tuple[str, object], known: _Known, repository: bool) -> int | _Bad:
+        name, value = item
+        kin = _kin(value)
+        if kin is not None and (result := known.get((name, kin))) is not None:
+            return result
+        found = self._judge(name, value, repository)
+        seen = _seen(found)
+        bad = tuple(finding for finding in found if not finding.fine)
+        result = _Bad(seen, bad) if bad else seen
+        if _cacheable(name, value):
+            of_all = kin is not None and not bad and not self._windows and self._is_only(name, kin[0])
+            self._memory.put(known, (name, kin) if of_all else item, result)
+        return result
+
+    def _is_only(self, name: str, role: int) -> bool:
+        """Whether a parameter of that name has no other role than the one its value looks like."""
+        named, _ = self._roles.named(name)
+        return named | role == role
+
+    def _judge(self, name: object, value: object, repository: bool) -> list[Finding]:
+        found: list[Finding] = []
+        for part in parts_of(self._roles, name if isinstance(name, str) else "", value):
+            found.extend(self._judge_part(part, repository))
+        return found
+
+    def _judge_part(self, part: Part, repository: bool) -> list[Finding]:
+        row = self.policy or ToolPolicy()
+        trouble = part.trouble
+        if isinstance(part.value, str) and withheld(part.value):
+            trouble = "redacted in the log"
+        found = []
+        if part.role & PATH:
+            if trouble and row.allowed_paths is not None:
+                found.append(Finding("path", Verdict.NOT_EVALUABLE, _text(part.value), trouble))
+            else:
+                found.append(self._judge_path(part.value, row, repository))
+        if part.role & URL:
+            if trouble and row.allowed_domains is not None:
+                found.append(Finding("domain", Verdict.NOT_EVALUABLE, _text(part.value), trouble))
+            else:
+                found.append(_judge_url(part.value, row.allowed_domains))
+        return found
+
+    def _judge_path(self, value: object, row: ToolPolicy, repository: bool) -> Finding:
+        base_dir = None if repository else row.base_dir
+        finding = judge_path(value, row.allowed_paths, base_dir=base_dir, windows=self._windows)
+        if not isinstance(value, str) or row.allowed_paths is None or (cut := cut_at(value)) is None:
+            return finding
+        # What is left of a cut path can prove that it is outside, never that it is inside. A head that could still
+        # become an allowed folder proves nothing.
+        start, ends = cut
+        head = value[:start]
+        grows = any(root.startswith(head) and len(head) < len(root.rstrip("/")) for root in row.allowed_paths)
+        if finding.fine or (ends and grows):
+            return Finding("path", Verdict.NOT_EVALUABLE, value, "cut off in the log")
+        return finding
+
+    def _unseen(self, reason: str, seen: int = 0) -> tuple[Finding, ...]:
+        """NOT_EVALUABLE for each restricted aspect of which the call shows nothing."""
+        row = self.policy or ToolPolicy()
+        found = []
+        if row.allowed_paths is not None and not seen & PATH:
+            found.append(Finding("path", Verdict.NOT_EVALUABLE, "", reason))
+        if row.allowed_domains is not None and not seen & URL:
+            found.append(Finding("domain", Verdict.NOT_EVALUABLE, "", reason))
+        return tuple(found) if found else _NONE
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _seen(findings: list[Finding]) -> int:
+    seen = 0
+    for finding in findings:
+        seen |= PATH if finding.aspect == "path" else URL
+    return seen
+
+
+def _judge_url(value: object, allowed: tuple[str, ...] | None) -> Finding:
+    finding = judge_url(value, allowed)
+    if not isinstance(value, str) or allowed is None or finding.critical or (cut := cut_at(value)) is None:
+        return finding
+    start, ends = cut
+    host = value[:start].partition("://")[2].lower()
+    if re.search(r"[/?#\\]", host):  # the host had ended before the cut
+        return judge_url(value[:start], allowed)
+    grows = any(entry.startswith("*") or entry.lower().startswith(host) for entry in allowed)
+    if finding.fine or (ends and grows):
+        return Finding("domain", Verdict.NOT_EVALUABLE, value, "cut off in the log")
+    return finding
+
+
+def _complete(row: ToolPolicy, seen: int) -> bool:
+    """Whether the aspects seen in a call are all that its row needs to be judged by.
+
+    Parameters that the policy names must be there. Otherwise one path or URL is enough, since a tool restricted in
+    both may take either.
+    """
+    paths, urls = row.allowed_paths is not None, row.allowed_domains is not None
+    if paths and row.path_params and not seen & PATH:
+        return False
+    if urls and row.url_params and not seen & URL:
+        return False
+    wanted = (PATH if paths else 0) | (URL if urls else 0)
+    return not wanted or bool(seen & wanted)
+
+
+def _cacheable(name: object, value: object) -> bool:
+    if not isinstance(name, str) or len(name) > _MAX_KEPT_NAME:
+        return False
+    if isinstance(value, str):
+        return len(value) <= _MAX_CACHED_TEXT
+    return (
+        value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 63)
+    )
+
+
+def _address(text: str) -> str:
+    """An address in one spelling, so that equal addresses are equal text."""
+    return _address_of(text) if len(text) <= _MAX_KEPT_NAME else text
+
+
+@lru_cache(maxsize=8_192)
+def _address_of(text: str) -> str:
+    try:
+        address = ip_address(text.strip().strip("[]"))
+    except ValueError:
+        return text
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+class Judge:
+    """The judge of one policy. A changed policy needs a new one."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._tools: dict[str, ToolJudge] = {}
+        self._memory = _Memory()
+        revoked: dict[tuple[PrincipalKind, str], tuple[Revocation, ...]] = {}
+        for revocation in policy.revoked:
+            name = (revocation.kind, revocation.id)
+            revoked[name] = (*revoked.get(name, ()), revocation)
+        self._revoked = revoked
+        lockouts: dict[tuple[str | None, str | None], tuple[Lockout, ...]] = {}
+        for lockout in policy.lockouts:
+            whom = (lockout.key, None if lockout.source_ip is None else _address(lockout.source_ip))
+            lockouts[whom] = (*lockouts.get(whom, ()), lockout)
+        self._lockouts = lockouts
+
+    def for_tool(self, tool: str) -> ToolJudge:
+        """The judge of one tool."""
+        judge = self._tools.get(tool)
+        if judge is None:
+            kept = len(self._tools) < MAX_TOOLS and len(tool) <= _MAX_KEPT_NAME
+            judge = ToolJudge(self.policy, tool, self._memory if kept else None)
+            if kept:
+                self._tools[tool] = judge
+        return judge
+
+    def revocations(
+        self, *, key: str | None, client: str | None, session: str | None, subject: str | None
+    ) -> tuple[Revocation, ...]:
+        """Every revocation that names the principal, whenever it holds."""
+        revoked = self._revoked
+        if not revoked:
+            return ()
+        found: tuple[Revocation, ...] = ()
+        if key is not None:
+            found += revoked.get(("key", key), ())
+        if client is not None:
+            found += revoked.get(("client", client), ())
+        if session is not None:
+            found += revoked.get(("session", session), ())
+        if subject is not None:
+            found += revoked.get(("subject", subject), ())
+        return found
+
+    def lockouts(self, *, key: str | None, source_ip: str | None) -> tuple[Lockout, ...]:
+        """Every lockout that names the caller, whenever it holds. One with key and address needs both."""
+        lockouts = self._lockouts
+        if not lockouts:
+            return ()
+        address = None if source_ip is None else _address(source_ip)
+        found: tuple[Lockout, ...] = ()
+        if key is not None:
+            found += lockouts.get((key, None), ())
+        if address is not None:
+            found += lockouts.get((None, address), ())
+            if key is not None:
+                found += lockouts.get((key, address), ())
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a server that enforces the policy answers.
+
+    Attributes:
+        reason: Why not, in one clause without untrusted text; "" when allowed.
+        findings: What is not fine about the call.
+    """
+
+    allowed: bool
+    status: Literal["success", "denied", "unauthenticated"]
+    reason: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+_ALLOWED: Final = Decision(True, "success")
+
+
+def decide(
+    judge: Judge,
+    *,
+    key: str | None,
+    client: str | None,
+    session: str | None,
+    subject: str | None,
+    source_ip: str | None,
+    tool: str | None,
+    params: Mapping[str, object] | None,
+    scopes: Collection[str] | None,
+    at_ns: int,
+) -> Decision:
+    """Decide one call the way a server that enforces the policy does. In doubt the answer is no.
+
+    Args:
+        tool: None for a request that calls no tool: only the principal matters then.
+        scopes: Of the credential as the server saw it; None takes those of the key in the policy.
+        at_ns: The time of the call, nanoseconds.
+    """
+    for revocation in judge.revocations(key=key, client=client, session=session, subject=subject):
+        if revocation.at <= at_ns and (revocation.until is None or at_ns < revocation.until):
+            return Decision(False, "unauthenticated", f"{revocation.kind} is revoked")
+    for lockout in judge.lockouts(key=key, source_ip=source_ip):
+        if lockout.at <= at_ns < lockout.until:
+            return Decision(False, "unauthenticated", "locked out")
+    if tool is None:
+        return _ALLOWED
+    tool_judge = judge.for_tool(tool)
+    if not tool_judge.listed and judge.policy.deny_unlisted:
+        return _refused(Finding("tool", Verdict.VIOLATION, tool, "tool is not listed in the policy"))
+    if not tool_judge.enabled:
+        return _refused(Finding("tool", Verdict.VIOLATION, tool, "tool is disabled"))
+    if scopes is None and key is not None and (known := judge.policy.keys.get(key)) is not None:
+        scopes = known.scopes
+    scope = tool_judge.scope(scopes)
+    if not scope.fine:
+        return _refused(scope)
+    findings = tool_judge.findings(params)
+    return _refused(*findings) if findings else _ALLOWED
+
+
+def _refused(*findings: Finding) -> Decision:
+    return Decision(False, "denied", f"{findings[0].aspect}: {findings[0].reason}", findings)

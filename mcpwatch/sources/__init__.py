@@ -1,0 +1,1 @@
+"""Bytes in: follows logs, reads saved ones and pipes, and cuts them into raw lines."""

@@ -1,0 +1,167 @@
+"""Makes untrusted text safe to show. Everything in a log is written by somebody else.
+
+Terminals obey control bytes, and programs obey markup. So text from a log reaches a screen, a title, the
+clipboard, an export or an error message only as `SafeText`, which `safe` alone makes: printable characters
+only, everything else spelled out as a visible escape, and of bounded length.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NewType
+
+SafeText = NewType("SafeText", str)
+"""Text without a single character that a terminal could obey. Made by `safe`, and by nothing else."""
+
+DEFAULT_LIMIT: Final = 4_096
+_MAX_COMBINING: Final = 3
+# Longer ones are not remembered: a log full of long strings must not fill the memory through a cache.
+_MAX_CACHED: Final = 256
+# Printable by Unicode's book, yet drawn as nothing or as a blank: they hide text or fake spacing.
+_INVISIBLE: Final = frozenset(
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\ufffc\U00016fe4\U0001d159"
+    + "".join(map(chr, range(0xFE00, 0xFE10)))
+    + "".join(map(chr, range(0xE0100, 0xE01F0)))
+)
+_PLAIN: Final = re.compile(r"[ -~]*")
+
+SECRET_NAMES: Final = re.compile(
+    r"(?:password|passwd|passphrase|passcode|secrets?|token|bearer|authorization|cookies?|credentials?|signature"
+    r"|(?:api|private|access|session|signing|encryption|master)_?key)(?:_|\d|$)"
+    r"|(?:^|_)(?:pass|pwd|pin|otp|creds?)$|^auth$"
+    r"|(?:^|_)(?:access|api|auth|bearer|refresh)_tokens$"
+)
+"""Names of parameters whose values are never shown, in `snake_case`: see `is_secret_name`."""
+
+_DESCRIBES_SECRET: Final = re.compile(
+    r"_(?:counts?|limit|budget|usage|used|length|len|size|types?|names?|ur[il]|endpoint|file|path|policy"
+    r"|in|at|age|ttl|expir(?:y|es|ation)|required|enabled|present|valid)$|(?<!secret)_ids?$"
+)
+_WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+
+# Every shape takes time linear in the text: no two tries may read the same characters again and again.
+_SECRET_SHAPES: Final = re.compile(
+    r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f]{2}))sk-[A-Za-z0-9_-]{8,}"  # OpenAI, Anthropic; not "risk-analysis"
+    r"|[rs]k_(?:live|test)_[A-Za-z0-9]{8,}"  # Stripe
+    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{20,}"
+    r"|npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{40,}|hf_[A-Za-z0-9]{30,}"
+    r"|xox[abeprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}"  # AWS
+    r"|AIza[A-Za-z0-9_-]{30,}"  # Google
+    r"|eyJ(?:(?!eyJ)[A-Za-z0-9_-]){8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,3}"  # JWT, JWE
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?(?:-----END|\Z)"
+    # a short word behind it is prose ("basic authentication"), not a credential
+    r"|(?i:bearer|basic)\s+(?![A-Za-z][a-z-]{0,15}(?:[\s.,:;!?)\"']|\Z))[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?<=://)[^/\s:@?#]*:[^/\s?#]+(?=@)"  # user:password@ in a URL
+    r"|(?<=[Cc]ookie: )[^\r\n\"']{4,}"
+    r"|(?i:(?P<option>(?<![\w-])--(?:[a-z]{1,16}-){0,3}"
+    r"(?:password|passwd|passphrase|secret|token|api-?key|access-?key)\s+)[^\s\"'-][^\s\"']{3,})"
+    r"|(?i:(?P<assigned>(?:password|passwd|passphrase|secret|token|credentials?|authorization|signature"
+    r"|(?:api|access|private)[_-]?key)\\?[\"']?\s*[=:]\s*(?P<quote>\\?[\"'])?(?:(?:bearer|basic|digest)\s+)?)"
+    r"(?(quote)(?:(?!(?P=quote))[^\r\n]){1,1024}|[^\s&,;\"']{4,}))"
+)
+REDACTED: Final = "[redacted]"
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\x1b": "\\e"}.get(char, f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _joins_before(char: str) -> bool:
+    """Whether it is drawn onto the character before it: marks, vowels and finals of decomposed Hangul."""
+    return (
+        unicodedata.category(char)[0] == "M" or "\u1160" <= char <= "\u11ff" or "\ud7b0" <= char <= "\ud7fb"
+    )
+
+
+def _spell_out(text: str) -> str:
+    out = []
+    combining = 0
+    for char in text:
+        combining = combining + 1 if _joins_before(char) else 0
+        shown = char.isprintable() and char not in _INVISIBLE and combining <= _MAX_COMBINING
+        # a blank other than the space (U+00A0, U+3000) is not printable, so it is spelled out as well
+        out.append(char if shown else _escape(char))
+    return "".join(out)
+
+
+def _safe(text: str, limit: int) -> str:
+    cut = len(text) > limit
+    head = text[: limit - 1] if cut else text
+    spelled = head if _PLAIN.fullmatch(head) else _spell_out(head)
+    if len(spelled) > limit - cut:
+        spelled, cut = spelled[: limit - 1], True
+    return spelled + "…" if cut else spelled
+
+
+_safe_cached: Final = lru_cache(maxsize=8_192)(_safe)
+
+
+def safe(value: object, limit: int = DEFAULT_LIMIT) -> SafeText:
+    """Spell out whatever a terminal could obey, and cut to `limit` characters (the last one then is `…`).
+
+    Escapes every code point that `str.isprintable` refuses (C0, C1, DEL, bidi marks, zero width, tags,
+    surrogates, odd blanks), printable characters that show nothing, and the fourth and later combining mark on
+    one letter. Bytes are read as UTF-8 with bad ones spelled as `\\xNN`. Its own output stays as it is.
+
+    Args:
+        value: Anything; what is no text is written with `str`.
+        limit: Most characters of the result, at least 1.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits
+        text = f"<{type(value).__name__} too long to write>"
+    head = text[: limit + 1]  # no more than this can show
+    return SafeText((_safe_cached if len(head) <= _MAX_CACHED else _safe)(head, limit))
+
+
+def _hide(found: re.Match[str]) -> str:
+    return (found["option"] or found["assigned"] or "") + REDACTED
+
+
+def redact_text(text: str) -> str:
+    """Replace what has the shape of a secret (API keys, JWTs, private keys, passwords in URLs or behind a name)."""
+    return _SECRET_SHAPES.sub(_hide, text)
+
+
+def redact(value: Any, *, depth: int = 0) -> Any:
+    """A copy of a JSON value in which secrets are replaced: by the name that holds them, and by their shape."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if depth > 32:
+        return "[too deep]"
+    if isinstance(value, Mapping):
+        return {
+            redact_text(str(name)): REDACTED
+            if isinstance(item, str | int | float | list | dict) and is_secret_name(str(name)) and item != ""
+            else redact(item, depth=depth + 1)
+            for name, item in value.items()
+        }
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [redact(item, depth=depth + 1) for item in value]
+    return value
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter of this name holds a secret: `api_key`, `X-Api-Key`, `accessToken`, `db_password`.
+
+    Names that only say something about one don't: `key_id`, `token_count`, `max_tokens`, `secretName`.
+    """
+    return (_is_secret_name_cached if len(name) <= _MAX_CACHED else _is_secret_name)(name)
+
+
+def _is_secret_name(name: str) -> bool:
+    words = _WORD_STARTS.sub("_", name).strip("_").lower()
+    return SECRET_NAMES.search(words) is not None and _DESCRIBES_SECRET.search(words) is None
+
+
+_is_secret_name_cached: Final = lru_cache(maxsize=4_096)(_is_secret_name)
