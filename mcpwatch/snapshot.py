@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol
 from mcpwatch.detection.hit import Severity
 from mcpwatch.event import AuditEvent
 from mcpwatch.policy.model import Tier
+from mcpwatch.response.confirm import ForceState
 from mcpwatch.response.plan import Plan, Target, Verb
 from mcpwatch.text import SafeText
 
@@ -19,9 +20,6 @@ TREND_BUCKETS: Final = 12
 """Length of a session's trend: five seconds a bucket, the last minute."""
 RATE_MINUTES: Final = 15
 """Length of a tier's history, one number a minute."""
-
-ForceState = Literal["written", "untested", "in force", "NOT IN FORCE"]
-"""Whether a change bites. `untested`: nobody tried since. `in force`: a refusal was seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from textual.app import App
 from textual.binding import Binding, BindingsMap
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.geometry import Size
 from textual.screen import Screen
@@ -39,6 +41,7 @@ from mcpwatch.console.screens.sources import SourcesScreen
 from mcpwatch.console.terminal import SMALL, Leaver, PrintableOnly, usable_terminal
 from mcpwatch.console.themes import build_styles, load_themes
 from mcpwatch.console.timeline import next_speed
+from mcpwatch.console.wire import ThriftyDriver
 from mcpwatch.data import shipped
 from mcpwatch.filter import FilterError
 from mcpwatch.response.plan import Target, Verb
@@ -192,6 +195,20 @@ class ConsoleApp(App[int], inherit_bindings=False):
         """The main screen."""
         return MainScreen(self._first_filter)
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """What Textual's own style sheet asks of a theme in the terminal's colours."""
+        return {"ansi-background": "ansi_black", "ansi-foreground": "ansi_white"}
+
+    def thaw(self) -> None:
+        """Show the newest snapshot, unless the operator froze the view."""
+        if not self.frozen:
+            self.view = self.live
+
+    def get_driver_class(self) -> type[Driver]:
+        """On a real terminal, the driver that sends less."""
+        usual = super().get_driver_class()
+        return ThriftyDriver if usual is LinuxDriver else usual
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and the second wall last."""
         return [*super().get_line_filters(), self._wall]
@@ -242,8 +259,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
             return
         self.live = live
         dialog = isinstance(self.screen, ChangeDialog)
-        if not self.frozen and not dialog:
-            self.view = live
+        if not dialog:
+            self.thaw()
         for screen in self.screen_stack:
             if isinstance(screen, ChangeDialog):
                 screen.paint()
@@ -300,11 +317,13 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     async def on_event(self, event: events.Event) -> None:
         """Drop what was typed before a dialog could be read; anything typed ends a message."""
-        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+        if isinstance(event, events.Key | events.Paste):
+            # a key that was sent to the screen below comes back here when the dialog is already open
             screen = self.screen if self.screen_stack else None
             if isinstance(screen, ChangeDialog) and screen.too_early(event):
                 return
-            self._quiet()
+            if not event.is_forwarded:
+                self._quiet()
         await super().on_event(event)
 
     def later(self, name: str) -> Callable[[], None]:
@@ -319,6 +338,10 @@ class ConsoleApp(App[int], inherit_bindings=False):
             self.say(f"{action.label}: only {where}", "warn")
             return
         screen = self.screen
+        if not screen.is_mounted:
+            # keys can be faster than a screen that is just being opened
+            self.call_later(self.action_act, name)
+            return
         own = getattr(screen, f"do_{name}", None) or getattr(self, f"do_{name}", None)
         if own is None and hasattr(MainScreen, f"do_{name}"):
             self._to_main()

@@ -77,7 +77,7 @@ class CodeInput(PlainInput):
         """Pasting is no typing."""
 
 
-class ChangeDialog(ModalScreen[None]):
+class ChangeDialog(ModalScreen[None], inherit_bindings=False):
     """Asks for one change, writes it, and shows whether it bites."""
 
     DEFAULT_CSS = """
@@ -95,8 +95,8 @@ class ChangeDialog(ModalScreen[None]):
         Binding("ctrl+c", "close", show=False, priority=True),
         Binding("up", "choose(-1)", show=False),
         Binding("down", "choose(1)", show=False),
-        Binding("tab", "next_field", show=False, priority=True),
-        Binding("shift+tab", "next_field", show=False, priority=True),
+        Binding("tab", "next_field", show=False),
+        Binding("shift+tab", "next_field", show=False),
         Binding("pageup", "scroll(-1)", show=False),
         Binding("pagedown", "scroll(1)", show=False),
     ]

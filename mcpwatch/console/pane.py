@@ -139,8 +139,6 @@ class Pane(LineView):
 
     def move(self, delta: int) -> None:
         """Move the cursor by rows; in a document, to the next line that opens something, else scroll."""
-        if delta < 0:
-            self.follow = False
         if not isinstance(self.body, Document):
             self.select(self._cursor + delta)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from mcpwatch.detection.hit import Severity, Subject
 from mcpwatch.detection.principal import PRINCIPAL, Identity, subject_of
@@ -16,11 +16,13 @@ from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, Caller, Shape
 from mcpwatch.formats.reader import lacking_fields, lacks_a_field
 from mcpwatch.policy.judge import Judge, ToolJudge
 from mcpwatch.policy.model import Lockout, Policy, Revocation, Tier, ToolPolicy
-from mcpwatch.policy.tiers import SHELL_TOOLS
+from mcpwatch.policy.tiers import is_shell
 from mcpwatch.policy.verdict import Finding, Verdict
 
 Restriction = Revocation | Lockout | str
 """What is being enforced: an entry of the policy, or the name of a disabled tool."""
+
+_Entry = TypeVar("_Entry", Revocation, Lockout)
 
 
 class Enforcement(NamedTuple):
@@ -138,7 +140,7 @@ def _tool_checks(judge: ToolJudge, policy: Policy) -> tuple[Guard | None, tuple[
     """The checks that can fire on calls of a tool, and the guard before them."""
     tool, rules = judge.tool, judge.policy or ToolPolicy()
     always: tuple[tuple[bool, Check], ...] = (
-        (tool in SHELL_TOOLS, _shell),
+        (is_shell(tool), _shell),
         (not judge.listed and policy.deny_unlisted, _unlisted),
         (not judge.enabled, _disabled),
     )
@@ -229,14 +231,17 @@ def _disabled(case: Case) -> Iterable[Found]:
     if case.what.status == "success" and (since is None or case.time_ns > since + grace):
         case.enforcement.append(Enforcement(case.what.tool, case.time_ns, refused=False))
         yield _gap("tool", "a disabled tool was called with success")
-    elif case.what.status == "denied" and not case.who.revocations and _arguments_fine(case):
+    elif case.what.status == "denied" and not _restrictions(case) and _arguments_fine(case):
         case.enforcement.append(Enforcement(case.what.tool, case.time_ns, refused=True))
 
 
 def _arguments(case: Case) -> Iterable[Found]:
     assert case.what.judge is not None
+    judged: set[str] = set()
     for finding in case.what.judge.findings(case.event.params):
-        if finding.verdict is not Verdict.NOT_EVALUABLE:
+        # the worst of each aspect comes first, and a rule fires once on an event
+        if finding.verdict is not Verdict.NOT_EVALUABLE and finding.aspect not in judged:
+            judged.add(finding.aspect)
             yield Found(_ASPECT_RULES[finding.aspect], severity_of(finding, case.what.status), finding.reason)
 
 
@@ -272,36 +277,52 @@ def _audit(case: Case) -> Iterable[Found]:
 
 
 def _revoked(case: Case) -> Iterable[Found]:
-    if case.what.kind == "session_end":
+    entries = _in_force(case.who.revocations, case.time_ns)
+    if case.what.kind == "session_end" or not entries:
         return
-    status, now = case.what.status, case.time_ns
-    for entry in case.who.revocations:
-        if now <= entry.at or (entry.until is not None and now >= entry.until):
-            continue
-        if status in REFUSALS:
-            if status == "unauthenticated" or _otherwise_allowed(case):
-                case.enforcement.append(Enforcement(entry, now, refused=True))
-            yield Found("revoked-attempt", Severity.LOW, f"revoked {entry.kind} was refused ({status})")
-            return
-        if status == "success" and now > entry.at + case.policy.alerts.enforcement_grace:
-            case.enforcement.append(Enforcement(entry, now, refused=False))
-            yield _gap("revoked", f"the {entry.kind} is revoked, and the call succeeded")
-            return
+    status = case.what.status
+    if status in REFUSALS:
+        _note_refusal(case, entries)
+        yield Found("revoked-attempt", Severity.LOW, f"revoked {entries[0].kind} was refused ({status})")
+    elif ignored := _note_success(case, entries):
+        yield _gap("revoked", f"the {ignored[0].kind} is revoked, and the call succeeded")
 
 
 def _locked(case: Case) -> Iterable[Found]:
-    if case.what.kind == "session_end":
+    entries = _in_force(case.who.lockouts, case.time_ns)
+    if case.what.kind == "session_end" or not entries:
         return
-    status, now = case.what.status, case.time_ns
-    for entry in case.who.lockouts:
-        if not entry.at <= now < entry.until:
-            continue
-        if status == "unauthenticated" or (status == "denied" and _otherwise_allowed(case)):
-            case.enforcement.append(Enforcement(entry, now, refused=True))
-        elif status == "success" and now > entry.at + case.policy.alerts.enforcement_grace:
-            case.enforcement.append(Enforcement(entry, now, refused=False))
-            yield _gap("locked", "locked out, and the call succeeded")
-        return
+    _note_refusal(case, entries)
+    if _note_success(case, entries):
+        yield _gap("locked", "locked out, and the call succeeded")
+
+
+def _restrictions(case: Case) -> list[Revocation | Lockout]:
+    """What the caller is under at the time of the call."""
+    return [*_in_force(case.who.revocations, case.time_ns), *_in_force(case.who.lockouts, case.time_ns)]
+
+
+def _in_force(entries: Iterable[_Entry], time_ns: int) -> list[_Entry]:
+    return [
+        entry for entry in entries if entry.at <= time_ns and (entry.until is None or time_ns < entry.until)
+    ]
+
+
+def _note_refusal(case: Case, entries: Iterable[_Entry]) -> None:
+    """A refusal proves the entries, unless the call may have been denied for what it asked."""
+    status = case.what.status
+    if status == "unauthenticated" or (status == "denied" and _otherwise_allowed(case)):
+        case.enforcement.extend(Enforcement(entry, case.time_ns, refused=True) for entry in entries)
+
+
+def _note_success(case: Case, entries: Iterable[_Entry]) -> list[_Entry]:
+    """The entries that a success disproves: those that the server has had time to learn of."""
+    if case.what.status != "success":
+        return []
+    grace = case.policy.alerts.enforcement_grace
+    ignored = [entry for entry in entries if case.time_ns > entry.at + grace]
+    case.enforcement.extend(Enforcement(entry, case.time_ns, refused=False) for entry in ignored)
+    return ignored
 
 
 def _key_unknown(case: Case) -> Iterable[Found]:

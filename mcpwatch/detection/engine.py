@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from mcpwatch.detection.checks import Case, Enforcement, What, Who, for_caller, for_shape
+from mcpwatch.detection.checks import IDENTIFIED_WITHIN, Case, Enforcement, What, Who, for_caller, for_shape
+from mcpwatch.detection.distinct import DistinctCount
 from mcpwatch.detection.hit import Hit, Severity, Subject
 from mcpwatch.detection.principal import subject_of
 from mcpwatch.detection.reference import ReferenceTime
@@ -41,14 +42,15 @@ class Engine:
         late: Events that came too late for any window.
         evictions: Windows dropped because a rule had too many subjects, by rule id.
         enforcement: What was seen of restrictions biting or not, since it was last taken.
+        sessions, keys: How many different ones there were.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.late = 0
         self.evictions: Counter[str] = Counter()
         self.enforcement: list[Enforcement] = []
-        self.sessions: set[str] = set()
-        self.keys: set[str] = set()
+        self.sessions = DistinctCount()
+        self.keys = DistinctCount()
         self._pools: dict[tuple[str, tuple[str, ...]], dict[Subject, Window]] = {}
         self._references: dict[str, ReferenceTime] = {}
         self._counts: Counter[tuple[str, Tier | None, str]] = Counter()
@@ -79,15 +81,25 @@ class Engine:
             total[what.kind, what.tier, what.status] += counted.count
         return total
 
+    def forget_counts(self) -> None:
+        """Count from zero: what came before only warmed the windows up."""
+        for learnt in self._learnt.values():
+            learnt.count = 0
+        self._counts = Counter()
+        self.late = 0
+        self.enforcement = []
+        self.sessions, self.keys = DistinctCount(), DistinctCount()
+        self._met.clear()
+
     @property
     def warm_up(self) -> int:
         """How far before a starting point the engine must begin to read to give the same hits from there on, ns.
 
-        The longest window, and the lateness three times: the event, the reference time and the sampled place in
-        the log may each be that late.
+        The longest look back of any rule, and the lateness three times: the event, the reference time and the
+        sampled place in the log may each be that late.
         """
         widths = [rule.window.width(self.policy.alerts) for rule in WINDOW_RULES if rule.window is not None]
-        return max(widths) + 3 * self._lateness
+        return max(*widths, IDENTIFIED_WITHIN) + 3 * self._lateness
 
     def observe(self, events: Iterable[AuditEvent]) -> list[Hit]:
         """Judge events in the order in which their sources have them; the hits, in the same order."""
@@ -171,9 +183,9 @@ class Engine:
             for check in checks:
                 for found in check(case):
                     subject = who.principal
-                    if found.gap is not None:
-                        subject = (*(subject or ()), ("gap", found.gap))
                     if subject is not None:
+                        if found.gap is not None:
+                            subject = (*subject, ("gap", found.gap))
                         hits.append(
                             Hit(found.rule, subject, time, found.severity, event.status or "", found.reason, 0,
                                 event.source, event.line, event.offset)
@@ -204,6 +216,8 @@ class Engine:
 
     def _feeds(self, caller: _Met, kinds: frozenset[str]) -> tuple[Feed, ...]:
         """The windows that an event of this caller enters; made where they are missing."""
+        if any(len(pool) >= MAX_SUBJECTS for pool in self._pools.values()):
+            self._sweep()  # not between two windows of one caller: it would free the first, still empty, one
         feeds: list[Feed] = []
         identity = caller.who.identity
         for rule in WINDOW_RULES:
@@ -224,14 +238,13 @@ class Engine:
         pool = self._pools.setdefault((rule.id, kinds), {})
         window = pool.get(subject)
         if window is None:
-            if len(pool) >= MAX_SUBJECTS:
-                self._sweep()
-                pool = self._pools[rule.id, kinds]
             assert rule.window is not None
             need, width, keep = self._measures(rule)
-            kind = DistinctWindow if rule.window.distinct else CountWindow
-            window = kind(need, width, keep)
-            pool[subject] = window
+            window = pool[subject] = (
+                DistinctWindow(need, width, keep)
+                if rule.window.distinct
+                else CountWindow(need, width, keep, by_call=rule.window.by_call)
+            )
         return window
 
     def _measures(self, rule: Rule) -> tuple[int, int, int]:

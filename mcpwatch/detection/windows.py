@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+from mcpwatch.formats.fields import ABSENT
+
 MAX_TIMES: Final = 1_024
 """Times kept a subject, and the cap of every count: what an attacker can make one subject cost."""
 
@@ -24,23 +26,26 @@ class CountWindow:
         need: How many events in one window fire (1 to `MAX_TIMES`).
         width: W, in nanoseconds.
         keep: How long a time is kept, W and the allowed lateness, in nanoseconds.
+        by_call: Count a call once that is logged more than once.
     """
 
-    __slots__ = ("calls", "keep", "need", "times", "width")
+    __slots__ = ("by_call", "calls", "keep", "need", "times", "width")
 
-    def __init__(self, need: int, width: int, keep: int) -> None:
+    def __init__(self, need: int, width: int, keep: int, *, by_call: bool = False) -> None:
         self.need = need
         self.width = width
         self.keep = keep
+        self.by_call = by_call
         self.times = [_NEVER] * need
         self.calls: dict[str, int] = {}
 
     def add(self, time_ns: int, call_id: str | None = None) -> int:
         """Insert an event; the number of events in the fullest window around it if that fires, else 0.
 
-        A call id that was counted less than W before is the same call, logged again: it counts once.
+        A call id seen less than `keep` away is the same call, logged again when it ended or by a second log: it
+        counts once.
         """
-        if call_id is not None and self._logged_before(time_ns, call_id):
+        if call_id is not None and self.by_call and self._logged_before(time_ns, call_id):
             return 0
         times = self.times
         if time_ns < times[-1]:
@@ -60,8 +65,9 @@ class CountWindow:
 
     def is_needed(self, now_ns: int) -> bool:
         """Whether an event from `now_ns` on could still meet what is held; forgets what it could not."""
-        old = bisect_right(self.times, now_ns - self.keep)
-        if old == len(self.times):
+        oldest = now_ns - self.keep
+        old = bisect_right(self.times, oldest)
+        if old == len(self.times) and not any(time > oldest for time in self.calls.values()):
             return False
         del self.times[self.need : max(self.need, old)]
         return True
@@ -106,13 +112,16 @@ class CountWindow:
         return min(most, MAX_TIMES)
 
     def _logged_before(self, time_ns: int, call_id: str) -> bool:
+        if call_id in ABSENT:
+            return False
         calls = self.calls
         last = calls.get(call_id)
-        calls[call_id] = time_ns
+        again = last is not None and -self.keep < time_ns - last < self.keep
+        calls[call_id] = max(last, time_ns) if last is not None and again else time_ns
         if len(calls) > MAX_TIMES:
             kept = sorted((time, call) for call, time in calls.items() if time > time_ns - self.keep)
             self.calls = {call: time for time, call in kept[-MAX_TIMES // 2 :]}
-        return last is not None and -self.width < time_ns - last < self.width
+        return again
 
 
 class DistinctWindow:
@@ -139,7 +148,7 @@ class DistinctWindow:
         """Insert an event; how many distinct values the fullest window around it holds if that fires, else 0."""
         if time_ns < self.newest:
             return self._insert_late(time_ns, value)
-        self.newest = time_ns
+        settled, self.newest = self.newest, time_ns
         live = self.live
         stretch = live.get(value)
         if stretch is None:
@@ -154,7 +163,7 @@ class DistinctWindow:
                 live[value] = stretch
         if len(live) < self.need:
             return 0
-        self._end_before(time_ns)
+        self._end_before(time_ns, settled)
         return min(len(live), MAX_TIMES) if len(live) >= self.need else 0
 
     def is_needed(self, now_ns: int) -> bool:
@@ -166,8 +175,11 @@ class DistinctWindow:
         self.need, self.width, self.keep = need, width, keep
         self.crowded = False
 
-    def _end_before(self, time_ns: int) -> None:
-        """Move what has ended out of `live`, and forget what no late event can touch."""
+    def _end_before(self, time_ns: int, settled: int) -> None:
+        """Move what has ended out of `live`, and forget what no late event can touch.
+
+        `settled` is the smaller of the newest two times: one event from the far future must not clear the past.
+        """
         live, past = self.live, self.past
         if not self.crowded:
             self._sort()
@@ -179,8 +191,8 @@ class DistinctWindow:
             del live[value]
             past.append((stretch[0], stretch[1], value))
         self.crowded = len(live) >= self.need
-        if len(past) > 64 and (len(past) > MAX_TIMES or past[0][1] <= time_ns - self.keep):
-            oldest = time_ns - self.keep
+        if len(past) > 64 and (len(past) > MAX_TIMES or past[0][1] <= settled - self.keep):
+            oldest = settled - self.keep
             past[:] = [ended for ended in past if ended[1] > oldest][-MAX_TIMES // 2 :]
 
     def _sort(self) -> None:
@@ -200,7 +212,7 @@ class DistinctWindow:
         self.crowded = False
         if len(self.live) + len(self.past) < self.need:
             return 0
-        self._end_before(self.newest)
+        self._end_before(self.newest, time_ns)
         # windows that contain e end in [e, e + W): sweep over what begins and ends in there
         steps: list[tuple[int, int, str]] = []
         stretches = [*self.past, *((begins, ends, name) for name, (begins, ends) in self.live.items())]

@@ -150,7 +150,7 @@ def address_of(value: object) -> str | None:
 def scopes_of(value: object) -> list[str] | None:
     """Scopes as a list; a string is split as OAuth writes them, by blanks (or commas)."""
     if isinstance(value, str):
-        return None if value in ABSENT - {""} else value.replace(",", " ").split()
+        return None if value in ABSENT else value.replace(",", " ").split()
     if isinstance(value, list):
         return [str(item) for item in value if isinstance(item, str | int)]
     return None

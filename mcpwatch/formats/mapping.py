@@ -222,6 +222,10 @@ def load_mapping(path: Path) -> FieldMap:
             f"{safe(path)}: status: {safe(wrong[0], 60)!r} is no outcome ({', '.join(sorted(OUTCOMES))})"
         )
     constants = _words(document.get("constants"), path, "constants")
+    if strange := sorted(constants.keys() - ALIASES.keys()):
+        raise FormatError(
+            f"{safe(path)}: constants: unknown field {safe(strange[0], 60)!r}; known are {', '.join(ALIASES)}"
+        )
     if "event" in constants and constants["event"] not in KINDS:
         raise FormatError(f"{safe(path)}: constants: event must be one of {', '.join(sorted(KINDS))}")
     return FieldMap(

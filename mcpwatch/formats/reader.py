@@ -8,7 +8,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import orjson
@@ -41,6 +41,8 @@ class _Native(AuditEvent, forbid_unknown_fields=True, gc=False):
 
     event: _Kind = "tool_call"
     status: _Outcome = "unknown"
+    error: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    duration_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Native).decode
@@ -119,7 +121,7 @@ class Reader:
         self.lines += len(block.lines)
         self.understood += len(events)
         self.events += len(events)
-        if block.unterminated and events:
+        if block.unterminated and events and events[-1].index == len(block.lines) - 1:
             events[-1].flags |= Flag.UNTERMINATED
         if arrived_ns is not None:
             for event in events:
@@ -237,27 +239,31 @@ class Reader:
             self.blank += 1
             return None
         try:
-            record = self._parse(text)
+            event = self._understand(self._parse(text))
         except RecursionError:
             self._give_up("JSON nested too deep", raw, block, index)
             return None
         except ValueError:
             self._give_up("not JSON", raw, block, index)
             return None
-        if not isinstance(record, dict):
-            self._give_up("JSON, but not an object", raw, block, index)
+        if isinstance(event, str):
+            self._give_up(event, raw, block, index)
             return None
+        return event
+
+    def _understand(self, record: Any) -> AuditEvent | str:
+        """The event of a JSON value, or why there is none."""
+        if not isinstance(record, dict):
+            return "JSON, but not an object"
         for mapping in self.mappings:
             if mapping.claims(record) and (event := read_record(record, mapping)) is not None:
                 self.formats[mapping.name] += 1
                 return event
         if self.fallback is None:
-            self._give_up("not the native schema", raw, block, index)
-            return None
+            return "not the native schema"
         event = read_record(record, self.fallback)
         if event is None:
-            self._give_up("no field of it is known", raw, block, index)
-            return None
+            return "no field of it is known"
         self.formats["native" if self.native and record.keys() <= _NATIVE_NAMES else self.fallback.name] += 1
         return event
 

@@ -15,6 +15,7 @@ from mcpwatch.text import redact, redact_text, safe
 from mcpwatch.times import iso
 
 SCHEMA: Final = "mcpwatch/1"
+_MAX_DEPTH: Final = 100
 
 
 def dump(record: Mapping[str, Any]) -> str:
@@ -101,12 +102,26 @@ def event_record(event: AuditEvent, tier: str | None, *, reveal: bool) -> dict[s
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become text."""
+def event_line(event: AuditEvent, tier: str | None, *, reveal: bool) -> str:
+    """An event as one plain line."""
+    params = event.params if reveal else redact(event.params)
+    shown = json.dumps(params, ensure_ascii=False, default=str) if params else ""
+    who = event.key_id or event.subject or event.client_id or event.source_ip or "-"
+    return (
+        f"{iso(event.time_ns) if event.time_ns is not None else '-'} {safe(event.status, 20)} "
+        f"{safe(who, 60)} {safe(event.session_id or '-', 60)} {safe(event.tool or event.event, 80)} "
+        f"{tier or '-'} {safe(shown, 300)}"
+    ).rstrip()
+
+
+def _finite(value: Any, depth: int = 0) -> Any:
+    """JSON has no NaN and no infinity: they become text. Nor can it be written as deep as it can be read."""
+    if depth > _MAX_DEPTH:
+        return "[too deep]"
     if isinstance(value, float):
         return value if value - value == 0 else str(value)
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: _finite(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_finite(item, depth + 1) for item in value]
     return value

@@ -51,9 +51,10 @@ class Fold:
                 incident = known[key] = Incident.opened(hit)
                 self.incidents[incident.id] = incident
                 changes.append(Change("opened", incident))
-            severity = incident.severity
+            severity, last = incident.severity, incident.last_ns
             incident.add(hit, self._quiet[hit.rule])
-            self._active[incident.id] = incident
+            if incident.last_ns > last or incident.count == 1:
+                self._active[incident.id] = incident
             if incident.severity > severity:
                 changes.append(Change("severity", incident))
             if incident.count in _MILESTONES:

@@ -33,8 +33,9 @@ _FORGET_NS: Final = 60 * SECOND
 _COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz")
 _NOT_YET: Final = ("unix:", "tcp:", "redis:", "rediss:")
 
-Start = Callable[[Path], tuple[int, int | None]]
-"""Where to begin in a file that is there at start-up: (byte offset of a line, its number or None)."""
+Start = Callable[[Path, str], tuple[int, int | None]]
+"""Where to begin in a file that is there at start-up, from its path and the source's name: (offset of a line, its
+number or None)."""
 
 
 class _Source(Protocol):
@@ -63,18 +64,25 @@ class LiveSet:
     """Every source of a live session. Call `tick` again after `wait_s`."""
 
     def __init__(
-        self, specs: Sequence[str], *, follow_symlinks: bool = False, start: Start | None = None
+        self,
+        specs: Sequence[str],
+        *,
+        follow_symlinks: bool = False,
+        start: Start | None = None,
+        stdin: int = 0,
     ) -> None:
         """Take paths, globs, folders and `-`.
 
         Args:
             start: Asked once for each file that is there now; without it files are read from their start.
                 A file that appears later is always read from its start.
+            stdin: Descriptor that `-` reads from.
 
         Raises:
             SourceError: A kind of source that there is none of.
         """
         self._follow_symlinks = follow_symlinks
+        self._stdin = stdin
         self._scans: list[Callable[[], Iterator[Path]]] = []
         self._files: dict[Path, _Followed] = {}
         self._pipes: list[_Followed] = []
@@ -88,7 +96,7 @@ class LiveSet:
         for spec in specs:
             self._sort_out(spec, given)
         found = [path for scan in self._scans for path in scan()]
-        self._add([*given, *found], set(given), start or (lambda path: (0, 1)))
+        self._add([*given, *found], set(given), start or (lambda path, name: (0, 1)))
 
     @property
     def wait_s(self) -> float:
@@ -151,7 +159,7 @@ class LiveSet:
         path = Path(spec)
         if spec == "-":
             if not self._pipes:
-                self._pipes.append(_Followed(PipeSource(0)))
+                self._pipes.append(_Followed(PipeSource(self._stdin)))
                 self._names.add("stdin")
         elif spec.startswith(_NOT_YET):
             raise SourceError(f"{safe(spec)}: not in this version: follow a file or pipe into '-'")
@@ -213,7 +221,7 @@ class LiveSet:
             name = safe(path) if basenames[path.name] > 1 or plain in self._names else plain
             if name in self._names:
                 name = safe(path.absolute())
-            offset, line = start(path) if start is not None and self._is_readable(path) else (0, 1)
+            offset, line = start(path, name) if start is not None and self._is_readable(path) else (0, 1)
             follower = Follower(path, name, offset=offset, line=line, follow_symlinks=self._follow_symlinks)
             self._names.add(name)
             self._files[path] = _Followed(follower, found_by_scan=path not in given)

@@ -9,6 +9,7 @@ from mcpwatch.detection.hit import Severity
 from mcpwatch.event import AuditEvent
 from mcpwatch.policy.edit import Edit, Revoke
 from mcpwatch.policy.model import Tier
+from mcpwatch.response.confirm import ForceState
 from mcpwatch.response.plan import Plan, ResponseError, Target, Verb
 from mcpwatch.snapshot import (
     AlertRow,
@@ -16,7 +17,6 @@ from mcpwatch.snapshot import (
     Counters,
     EventRow,
     EvidenceRow,
-    ForceState,
     IncidentDetail,
     PolicyDetail,
     PolicyRow,

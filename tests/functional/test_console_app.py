@@ -8,12 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
+from textual import events
 from textual.command import CommandPalette
+from textual.geometry import Region
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from mcpwatch.console import ConsoleApp, ConsoleError
-from mcpwatch.console.actions import ACTIONS, FORBIDDEN, key_sign, resolve_keys
+from mcpwatch.console.actions import ACTIONS, FORBIDDEN, SIGNS, key_sign, resolve_keys
 from mcpwatch.console.dialog import ChangeDialog
 from mcpwatch.console.screens.document import DocumentScreen
 from mcpwatch.console.screens.help import HelpScreen
@@ -23,6 +27,9 @@ from mcpwatch.console.screens.policy import PolicyScreen
 from mcpwatch.console.screens.record import RecordScreen
 from mcpwatch.console.screens.session import SessionScreen
 from mcpwatch.console.screens.sources import SourcesScreen
+from mcpwatch.console.themes import ROLES
+from mcpwatch.console.view import LineView
+from mcpwatch.response.plan import Target
 from mcpwatch.text import safe
 from mcpwatch.times import MINUTE, SECOND
 from tests.functional.console_feed import START, FakeFeed, FakePlayer
@@ -35,9 +42,26 @@ def screen_text(app: ConsoleApp) -> str:
     return "\n".join(strip.text for strip in app.screen._compositor.render_strips(app.size))
 
 
+def key_event(key: str) -> events.Key:
+    """The event of a key, by its name or its character."""
+    return events.Key(_character_to_key(key), key) if len(key) == 1 else events.Key(key, key_character(key))
+
+
+def key_character(key: str) -> str | None:
+    """What the key types, if anything."""
+    sign = SIGNS.get(key, "")
+    return " " if key == "space" else sign if len(sign) == 1 and sign.isascii() else None
+
+
 async def type_keys(pilot: Pilot[int], *keys: str) -> None:
+    """Type texts as fast as they come, wait after every other key, and let the console come to rest."""
+    await pilot.pause()
     for key in keys:
-        await pilot.press(key)
+        pilot.app.post_message(key_event(key))
+        if pilot.app.focused is None or len(key) > 1:
+            await pilot.pause()
+    await pilot.pause()
+    await pilot.pause(0.05)
     await pilot.pause()
 
 
@@ -288,7 +312,7 @@ async def test_the_wheel_scrolls_and_a_click_selects() -> None:
     app = ConsoleApp(FakeFeed())
     async with app.run_test(size=(120, 40)) as pilot:
         pane = main_screen(app).pane("events")
-        await pilot._post_mouse_events([__import__("textual").events.MouseScrollUp], pane, button=0)
+        await pilot._post_mouse_events([events.MouseScrollUp], pane, button=0)
         await pilot.pause()
         assert not pane.follow
         await pilot.click("#alerts", offset=(10, 4))
@@ -360,9 +384,10 @@ async def test_only_the_records_of_one_session_are_shown_whatever_its_id() -> No
     """The id is compared, never parsed: a hostile one filters as any other."""
     feed = FakeFeed(hostile=True)
     odd = '") or tool:* or ("'
+    assert feed.events
     feed.events = [
-        replace(row, facts=__import__("msgspec").structs.replace(row.facts, session_id=odd), targets=(
-            __import__("mcpwatch.response.plan", fromlist=["Target"]).Target("session", odd),))
+        replace(row, facts=msgspec.structs.replace(row.facts, session_id=odd), targets=(
+            Target("session", odd),))
         if row.seq % 3 == 0 else row for row in feed.events
     ]  # fmt: skip
     app = ConsoleApp(feed)
@@ -503,6 +528,19 @@ async def test_themes_change_reload_and_a_broken_one_is_named(tmp_path: Path) ->
         assert app.theme == "mine"
 
 
+@pytest.mark.parametrize("name", ["dark", "light", "high-contrast", "colour-blind", "ansi"])
+async def test_every_shipped_theme_draws_every_screen(name: str) -> None:
+    """Each theme has a style for every role, and the dialog and the palette open under it."""
+    app = ConsoleApp(FakeFeed(), theme=name)
+    assert set(app.role_styles) == set(ROLES)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await type_keys(pilot, "r")
+        assert isinstance(app.screen, ChangeDialog)
+        await app.pop_screen()
+        await type_keys(pilot, "p", "colon")
+        assert isinstance(app.screen, CommandPalette)
+
+
 async def test_a_message_of_a_broken_key_map_is_shown_at_the_start() -> None:
     """Problems of the configuration are not lost behind the alternate screen."""
     app = ConsoleApp(FakeFeed(), keymap={"revoke": "q"})
@@ -528,7 +566,12 @@ async def test_nothing_is_drawn_when_nothing_changed() -> None:
         pane = main_screen(app).pane("sessions")
         drawn: list[tuple[object, ...]] = []
         real = pane.refresh
-        pane.refresh = lambda *regions, **kw: (drawn.append(regions), real(*regions, **kw))[1]  # type: ignore[method-assign]
+
+        def refresh(*regions: Region, **options: bool) -> LineView:
+            drawn.append(regions)
+            return real(*regions, **options)
+
+        pane.refresh = refresh  # type: ignore[method-assign,assignment]
         feed.version += 1
         app.pull()
         assert drawn == []

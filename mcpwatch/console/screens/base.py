@@ -24,7 +24,7 @@ MAX_CHANGES = 2
 """Newest changes whose state is always on the screen."""
 
 
-class ConsoleScreen(Screen[None]):
+class ConsoleScreen(Screen[None], inherit_bindings=False):
     """A full screen under the live header."""
 
     HINTS: ClassVar[tuple[str, ...]] = ()
@@ -80,6 +80,7 @@ class ConsoleScreen(Screen[None]):
     def on_screen_resume(self) -> None:
         """Draw what happened while another screen was on top."""
         if self.is_mounted:
+            self.console_app.thaw()
             self.call_after_refresh(self.paint)
 
     def on_resize(self) -> None:

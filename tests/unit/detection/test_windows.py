@@ -51,9 +51,7 @@ def test_published_vectors(need: int, width: int, times: list[int], fires: list[
 def fullest_around(times: list[int], time: int, width: int) -> int:
     """The definition, read literally: the most events in a window (t-W, t] that contains `time`."""
     return max(
-        sum(1 for other in times if end - width < other <= end)
-        for end in times
-        if end - width < time <= end
+        sum(1 for other in times if end - width < other <= end) for end in times if end - width < time <= end
     )
 
 
@@ -109,19 +107,46 @@ class TestAgainstTheDefinition:
 
 
 def test_a_call_logged_twice_counts_once() -> None:
-    window = CountWindow(3, MINUTE, KEEP)
+    window = CountWindow(3, MINUTE, KEEP, by_call=True)
     calls = [("a", 0), ("a", 1), ("b", 2), ("b", 3), ("c", 4)]
     assert [window.add(time, call) for call, time in calls] == [0, 0, 0, 0, 3]
 
 
-def test_a_call_id_seen_again_a_window_later_is_another_call() -> None:
-    window = CountWindow(1, MINUTE, KEEP)
-    assert [window.add(time, "a") for time in (0, MINUTE - 1, 3 * MINUTE)] == [1, 0, 1]
+def test_the_end_of_a_slow_call_counts_no_second_time() -> None:
+    window = CountWindow(1, MINUTE, KEEP, by_call=True)
+    assert [window.add(time, "a") for time in (0, KEEP - 1, 2 * KEEP - 2, 3 * KEEP)] == [1, 0, 0, 1]
+
+
+def test_a_late_repeat_does_not_make_the_next_one_new() -> None:
+    window = CountWindow(1, MINUTE, KEEP, by_call=True)
+    assert [window.add(time, "a") for time in (2 * MINUTE, 0, KEEP + 1)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("call", ["-", "", "unknown", "null"])
+def test_an_absent_call_id_makes_no_two_calls_one(call: str) -> None:
+    window = CountWindow(2, MINUTE, KEEP, by_call=True)
+    assert [window.add(time, call) for time in (0, 1)] == [0, 2]
+
+
+def test_a_repeat_after_a_sweep_is_still_a_repeat() -> None:
+    window = CountWindow(1, MINUTE, KEEP, by_call=True)
+    for time in (0, KEEP - 1):
+        window.add(time, "a")
+    assert window.is_needed(KEEP + MINUTE)
+    assert window.add(KEEP + MINUTE, "a") == 0
+
+
+def test_one_event_from_the_far_future_hides_no_values() -> None:
+    window = DistinctWindow(6, MINUTE, KEEP)
+    window.add(10**18, "future")
+    for i in range(200):
+        peak = window.add(i * SECOND, f"v{i}")
+        assert peak == (0 if i < 5 else min(i + 1, 60))
 
 
 def test_memory_of_a_subject_is_bounded() -> None:
     counts, values = CountWindow(6, MINUTE, KEEP), DistinctWindow(6, MINUTE, KEEP)
-    calls = CountWindow(6, MINUTE, KEEP)
+    calls = CountWindow(6, MINUTE, KEEP, by_call=True)
     for i in range(5 * MAX_TIMES):
         late = (i * 7919) % 50_000
         counts.add(late)

@@ -31,7 +31,7 @@ def collect(live: LiveSet, now_ns: int) -> dict[str, list[bytes]]:
 
 def test_a_glob_finds_new_files_within_a_second_and_reads_them_from_the_start(tmp_path: Path) -> None:
     add(tmp_path / "a.jsonl", "a1", "a2")
-    live = LiveSet([f"{tmp_path}/*.jsonl"], start=lambda path: (3, None))
+    live = LiveSet([f"{tmp_path}/*.jsonl"], start=lambda path, name: (3, None))
     assert collect(live, 0) == {"a.jsonl": [b"a2"]}
     add(tmp_path / "b.jsonl", "b1", "b2")
     assert collect(live, SECOND) == {"b.jsonl": [b"b1", b"b2"]}

@@ -1,0 +1,112 @@
+"""The table of commands. A command's module is imported when it is run, so that each starts fast."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mcpwatch.cli.exits import Exit, fail, friendly
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "tail": ("tail", "Watch audit logs live."),
+    "replay": ("replay", "Go through saved logs, with the same rules and the same incident ids."),
+    "demo": ("demo", "A small MCP fleet with an attacker in it, in a temporary folder."),
+    "revoke": ("change", "Take a key, client, session or subject away."),
+    "restore": ("change", "Give it back."),
+    "lock": ("change", "Lock a key, an address, or a key from an address out for a while."),
+    "unlock": ("change", "End a lockout."),
+    "disable": ("change", "Switch a tool off."),
+    "enable": ("change", "Switch a tool on."),
+    "inspect": ("inspect", "Which format a log is in, what it tells and what could not be read."),
+    "policy": ("policy", "Make a policy file from a log, and check one."),
+    "rules": ("rules", "What is detected, and why."),
+    "completion": ("completion", "Print the completion script of a shell."),
+}
+"""Command -> (module of mcpwatch.cli, help line)."""
+
+EXAMPLES: Final = """\b
+Examples:
+  mcpwatch demo                                    see it at work
+  mcpwatch tail /var/log/mcp/audit.jsonl           watch a log
+  mcpwatch replay audit.jsonl.2.gz audit.jsonl.1 audit.jsonl
+  mcpwatch replay audit.jsonl --json | jq 'select(.severity=="critical")'
+  mcpwatch revoke key_0007 --reason "leaked in a ticket"
+
+\b
+Every option is also MCPWATCH_... in the environment and a key of config.toml; the nearest one wins.
+Exit codes: 0 done, 1 found (--fail-on), 2 usage, 3 a file can't be used, 4 change not made, 130 interrupted.
+"""
+
+
+def config_path() -> Path:
+    """Where the configuration file is looked for."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "mcpwatch" / "config.toml"
+
+
+def config() -> dict[str, Any]:
+    """The configuration file; empty where there is none. Leaves with a message where it can't be read."""
+    path = config_path()
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        fail(f"{path}: {error}", Exit.UNUSABLE)
+        return {}
+
+
+class _Group(click.Group):
+    """Finds a command in the table and imports its module only then."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"mcpwatch.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        try:
+            number = version("mcpwatch-console")
+        except PackageNotFoundError:
+            number = "(not installed)"
+        click.echo(f"mcpwatch {number}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXAMPLES,
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Watch MCP servers through their audit logs, see what is wrong, take keys away, and see that it worked."""
+    values = {name: value for name, value in config().items() if not isinstance(value, dict)}
+    named = {name.replace("-", "_"): value for name, value in values.items()}
+    ctx.default_map = dict.fromkeys(COMMANDS, named)
+
+
+def main() -> None:
+    """Run the command line."""
+    with friendly():
+        cli(prog_name="mcpwatch")

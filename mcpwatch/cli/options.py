@@ -1,0 +1,182 @@
+"""Options that several commands share. Each is also `MCPWATCH_<NAME>` in the environment and a key of config.toml."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from mcpwatch.cli.exits import UsageError
+from mcpwatch.detection.hit import Severity
+from mcpwatch.formats.mapping import FieldMap, load_mappings
+from mcpwatch.monitor.pipeline import Reading
+from mcpwatch.policy.file import PolicyFile, find
+from mcpwatch.times import parse_duration, parse_time
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+LEVELS: Final = tuple(severity.label for severity in Severity)
+
+
+class Duration(click.ParamType[int]):
+    """`15m`, `4h`, `1h30m`: nanoseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it, or say what it should look like."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Moment(click.ParamType[int]):
+    """A date or a time: nanoseconds since the epoch, UTC where no zone is given."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it, or say what it should look like."""
+        if isinstance(value, int):
+            return value
+        text = f"{value}T00:00:00Z" if len(value) == 10 else value
+        found = parse_time(text)
+        if found is None:
+            self.fail(f"{value!r} is no time: write 2026-11-20 or 2026-11-20T08:00:00Z", param, ctx)
+        return found[0]
+
+
+def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """A click option that the environment and the configuration file can set as well."""
+    long = next(name for name in names[0].split("/") if name.startswith("--"))
+    settings.setdefault("envvar", "MCPWATCH_" + long.removeprefix("--").replace("-", "_").upper())
+    settings.setdefault("show_envvar", False)
+    return click.option(*names, **settings)
+
+
+policy_option = option(
+    "--policy",
+    metavar="FILE",
+    type=click.Path(dir_okay=True),
+    help="Policy file. Default: $MCPWATCH_POLICY, ./policy.yaml, /etc/mcpwatch/policy.yaml.",
+)
+state_option = option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="State folder. Default: /var/lib/mcpwatch if writable, else ~/.local/state/mcpwatch.",
+)
+
+_LOG_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
+    policy_option,
+    state_option,
+    option("--format", "format_name", metavar="NAME", default="auto", help="Format of the logs: auto, "
+           "native, generic, or the name of a mapping file."),
+    option("--formats", metavar="DIR", type=click.Path(), help="Folder with mapping files (*.yaml)."),
+)  # fmt: skip
+
+_SHOW_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
+    option("--from", "from_ns", type=Moment(), help="Only what happened from this time on."),
+    option("--to", "to_ns", type=Moment(), help="Only what happened before this time."),
+    option("--filter", "filter_text", metavar="EXPR", default="", help="What is shown, for example 'tier>=medium "
+           "-status:success'. Detection and counters don't change."),
+    option("--plain", is_flag=True, help="One plain line for each change, no console."),
+    option("--json", "as_json", is_flag=True, help="JSON lines, no console."),
+    option("--events", is_flag=True, help="With --json or --plain: the events too."),
+    option("--fail-on", type=click.Choice(LEVELS), help="Exit 1 when there is an incident of this level or worse."),
+    option("--reveal", is_flag=True, help="Show parameters without redaction."),
+    option("--read-only", is_flag=True, help="Never change the policy file."),
+    option("--theme", metavar="NAME", help="Theme of the console."),
+    option("--low-bandwidth", is_flag=True, help="One refresh a second, ANSI colours."),
+    option("--utc/--local", "utc", default=True, help="Times in UTC (default) or in this machine's zone."),
+)  # fmt: skip
+
+
+def log_options(command: Command) -> Command:
+    """The options of commands that read logs."""
+    for decorate in reversed(_LOG_OPTIONS):
+        command = decorate(command)
+    return command
+
+
+def show_options(command: Command) -> Command:
+    """The options of commands that show what they find."""
+    for decorate in reversed(_SHOW_OPTIONS):
+        command = decorate(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """What is shown, and how."""
+
+    from_ns: int | None
+    to_ns: int | None
+    filter_text: str
+    plain: bool
+    as_json: bool
+    events: bool
+    fail_on: str | None
+    reveal: bool
+    read_only: bool
+    theme: str | None
+    low_bandwidth: bool
+    utc: bool
+
+    @property
+    def headless(self) -> bool:
+        """Whether lines are printed in place of the console."""
+        return self.plain or self.as_json or not click.get_text_stream("stdout").isatty()
+
+    def check(self) -> None:
+        """Raise UsageError where options contradict each other."""
+        if self.plain and self.as_json:
+            raise UsageError("--plain and --json exclude each other")
+        if self.events and not self.headless:
+            raise UsageError("--events goes with --plain or --json")
+        if self.from_ns is not None and self.to_ns is not None and self.from_ns >= self.to_ns:
+            raise UsageError("--from must be before --to")
+
+
+def mappings(folder: str | None) -> list[FieldMap]:
+    """The mapping files asked for, then those of the user's configuration folder. Raises FormatError."""
+    found = load_mappings(Path(folder)) if folder else []
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    own = Path(base) / "mcpwatch" / "formats"
+    return found + (load_mappings(own) if own.is_dir() else [])
+
+
+def reading(
+    formats: str | None, format_name: str, show: Show | None = None, *, coverage: bool = True
+) -> Reading:
+    """How logs are read. Raises FormatError."""
+    return Reading(
+        mappings=mappings(formats),
+        format_name=format_name,
+        coverage=coverage,
+        from_ns=show.from_ns if show is not None else None,
+        to_ns=show.to_ns if show is not None else None,
+    )
+
+
+def policy_file(named: str | None) -> PolicyFile:
+    """The policy file to use. Raises PolicyError where a named one is missing, or the one found is invalid."""
+    return PolicyFile(find(named, os.environ, Path.cwd()))
+
+
+def state_dir(named: str | None) -> Path:
+    """The state folder: named, else /var/lib/mcpwatch where it is writable, else the user's own."""
+    if named:
+        return Path(named)
+    system = Path("/var/lib/mcpwatch")
+    if os.access(system, os.W_OK):
+        return system
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "mcpwatch"

@@ -1,0 +1,129 @@
+"""`mcpwatch replay`: saved logs, as one timeline."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mcpwatch.cli.exits import Exit, UsageError
+from mcpwatch.cli.options import Show, log_options, policy_file, reading, show_options, state_dir
+from mcpwatch.cli.output import Printer
+from mcpwatch.monitor.pipeline import Pipeline, Reading, saved_events
+from mcpwatch.policy.file import PolicyFile
+from mcpwatch.sources.saved import SavedLog, open_saved
+
+PROGRESS_EVERY_S: Final = 0.5
+
+EPILOG: Final = """\b
+Examples:
+  mcpwatch replay audit.jsonl                        look through it in the console
+  mcpwatch replay audit.jsonl.2.gz audit.jsonl.1 audit.jsonl --json
+  mcpwatch replay audit.jsonl --from 2026-11-20T03:00:00Z --to 2026-11-20T04:00:00Z --plain
+  mcpwatch replay audit.jsonl --json --fail-on high || echo "look at this"
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@log_options
+@show_options
+def replay(
+    files: tuple[str, ...],
+    policy: str | None,
+    state: str | None,
+    format_name: str,
+    formats: str | None,
+    **shown: object,
+) -> None:
+    """Go through saved logs with the same rules as live, and find the same incidents with the same ids.
+
+    FILES are plain or .gz. A rotation set (a.jsonl.2, a.jsonl.1, a.jsonl) counts as one log; several logs are merged
+    by time. With a terminal it draws the console, with a timeline to go along.
+    """
+    show = Show(**shown)  # type: ignore[arg-type]
+    show.check()
+    if "-" in files:
+        raise UsageError("replay reads files; to read a pipe use: mcpwatch tail -")
+    paths = [Path(name) for name in files]
+    file = policy_file(policy)
+    if show.headless:
+        sys.exit(
+            _headless(open_saved(paths), file, reading(formats, format_name, show, coverage=False), show)
+        )
+    open_saved(paths)  # what can't be used is said before the screen is taken
+    sys.exit(_console(paths, file, reading(formats, format_name, show), show, state))
+
+
+def _headless(logs: list[SavedLog], file: PolicyFile, how: Reading, show: Show) -> Exit:
+    # events die young and hold no cycles: collecting often only costs
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    pipeline = Pipeline(file.policy, how)
+    printer = Printer(show, pipeline)
+    progress = _Progress(logs)
+    code = None
+    try:
+        for events in saved_events(logs, pipeline):
+            batch = pipeline.observe(events)
+            if show.events:
+                printer.events(batch.events)
+            progress.show()
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    progress.clear()
+    printer.incidents()
+    printer.summary()
+    return code or printer.exit_code()
+
+
+class _Progress:
+    """How far a long reading has come, on standard error if that is a terminal and standard output is not."""
+
+    def __init__(self, logs: list[SavedLog]) -> None:
+        self._logs = logs
+        self._size = sum(log.size for log in logs)
+        self._on = sys.stderr.isatty() and self._size > 0
+        self._started = self._next = time.monotonic()
+        self._shown = False
+
+    def show(self) -> None:
+        """Draw the bar, twice a second."""
+        now = time.monotonic()
+        if not self._on or now < self._next + PROGRESS_EVERY_S:
+            return
+        self._next, self._shown = now, True
+        done = sum(log.progress for log in self._logs) / self._size
+        left = (now - self._started) * (1 - done) / done if done else 0
+        bar = ("#" * int(done * 30)).ljust(30)
+        print(f"\r[{bar}] {done:4.0%}  {left:4.0f} s left ", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Leave the line clean."""
+        if self._shown:
+            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def _console(paths: list[Path], file: PolicyFile, how: Reading, show: Show, state: str | None) -> int:
+    from mcpwatch.cli.screen import draw
+    from mcpwatch.monitor.monitor import Monitor, Settings
+    from mcpwatch.monitor.player import ReplayPlayer
+
+    settings = Settings(state_dir(state), read_only=show.read_only, reveal=show.reveal)
+    monitor = Monitor(file, how, settings, time.time_ns)
+    player = ReplayPlayer(monitor, paths)
+    thread = threading.Thread(target=player.run, name="monitor", daemon=True)
+    thread.start()
+    try:
+        return draw(monitor, show, player=player)
+    finally:
+        player.stop()
+        thread.join(5)
+
+
+COMMANDS = {"replay": replay}

@@ -1,0 +1,159 @@
+"""`mcpwatch tail`: audit logs, live."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mcpwatch.cli.exits import Exit, UsageError
+from mcpwatch.cli.options import (
+    Duration,
+    Show,
+    log_options,
+    option,
+    policy_file,
+    reading,
+    show_options,
+    state_dir,
+)
+from mcpwatch.cli.output import Printer
+from mcpwatch.incidents.fold import Change
+from mcpwatch.monitor.live import Live, begin, day_start, wall_clock
+from mcpwatch.monitor.monitor import Monitor, Settings
+from mcpwatch.sources.live import LiveSet
+from mcpwatch.text import SafeText, safe
+
+EPILOG: Final = """\b
+Examples:
+  mcpwatch tail /var/log/mcp/audit.jsonl             watch a log; rotation is followed
+  mcpwatch tail '/var/log/mcp/*.jsonl' --since 15m   several, from a quarter of an hour ago
+  journalctl -o cat -fu my-mcp | mcpwatch tail -     what another program prints
+  mcpwatch tail /var/log/mcp/ --json --fail-on high  for a script
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("sources", nargs=-1, required=True)
+@option(
+    "--since",
+    type=Duration(),
+    help="Begin that long ago. Default: the start of the UTC day, or 64 MiB before "
+    "the end, whichever is nearer the end.",
+)
+@option("--follow-symlinks", is_flag=True, help="Also follow logs that are symbolic links.")
+@log_options
+@show_options
+def tail(
+    sources: tuple[str, ...],
+    since: int | None,
+    follow_symlinks: bool,
+    policy: str | None,
+    state: str | None,
+    format_name: str,
+    formats: str | None,
+    **shown: object,
+) -> None:
+    """Watch audit logs live.
+
+    SOURCES are paths, globs, folders, or - for standard input. A file that is not there yet is waited for.
+    """
+    show = Show(**shown)  # type: ignore[arg-type]
+    show.check()
+    file = policy_file(policy)
+    how = reading(formats, format_name, show)
+    now = wall_clock()
+    since_ns = (
+        show.from_ns if show.from_ns is not None else now - since if since is not None else day_start(now)
+    )
+    settings = Settings(state_dir(state), read_only=show.read_only, reveal=show.reveal)
+    monitor = Monitor(file, how, settings, wall_clock)
+    starts = _Starts(monitor, since_ns, cap=since is None and show.from_ns is None)
+    pipe = _free_the_keyboard() if "-" in sources and not show.headless else 0
+    live_sources = LiveSet(sources, follow_symlinks=follow_symlinks, start=starts, stdin=pipe)
+    starts.announce()
+    if show.headless:
+        sys.exit(_headless(monitor, live_sources, show, starts.count_since))
+    sys.exit(_console(monitor, live_sources, show))
+
+
+class _Starts:
+    """Where reading began in each log, and what to say about it."""
+
+    def __init__(self, monitor: Monitor, since_ns: int, *, cap: bool) -> None:
+        self._monitor, self._since, self._cap = monitor, since_ns, cap
+        self._skipped: list[tuple[Path, int]] = []
+
+    def __call__(self, path: Path, name: str) -> tuple[int, int | None]:
+        """Where to begin in a log (see `sources.live.LiveSet`)."""
+        offset, line = begin(self._monitor, path, name, self._since, cap=self._cap)
+        if offset:
+            self._skipped.append((path, offset))
+        return offset, line
+
+    @property
+    def count_since(self) -> int | None:
+        """Where counting began, if anything was left out."""
+        return self._since if self._skipped else None
+
+    def announce(self) -> None:
+        """Say on screen that older lines were left out."""
+        for path, offset in self._skipped[:3]:
+            note = safe(
+                f"{path.name}: began at byte {offset:,}; older lines are left out (--since 7d reads more)",
+                200,
+            )
+            self._monitor.settings = replace(
+                self._monitor.settings, notices=(*self._monitor.settings.notices, SafeText(note))
+            )
+
+
+def _headless(monitor: Monitor, sources: LiveSet, show: Show, count_since: int | None) -> Exit:
+    printer = Printer(show, monitor.pipeline, count_since)
+
+    def tell(changes: Sequence[Change]) -> None:
+        printer.changes(changes)
+
+    live = Live(monitor, sources, tell, printer.events if show.events else None)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: live.stop())
+    live.run()
+    printer.final()
+    printer.summary(held=monitor.snapshot().counters.held)
+    return printer.exit_code()
+
+
+def _console(monitor: Monitor, sources: LiveSet, show: Show) -> int:
+    from mcpwatch.cli.screen import draw
+
+    live = Live(monitor, sources)
+    thread = threading.Thread(target=live.run, name="monitor", daemon=True)
+    thread.start()
+    try:
+        return draw(monitor, show)
+    finally:
+        live.stop()
+        thread.join(5)
+        if live.failure is not None:
+            print(f"mcpwatch: the monitor stopped: {safe(live.failure, 300)}", file=sys.stderr)
+
+
+def _free_the_keyboard() -> int:
+    """Put the terminal back as standard input, for keys; the descriptor that now is the pipe."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        raise UsageError("no terminal for keys: add --plain or --json to read a pipe") from None
+    pipe = os.dup(0)
+    os.dup2(terminal, 0)
+    return pipe
+
+
+COMMANDS = {"tail": tail}

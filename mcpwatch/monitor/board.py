@@ -1,0 +1,175 @@
+"""What the panes count: sessions and their rates, calls by tier and minute, tools, and the newest records."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from mcpwatch.detection.engine import Engine
+from mcpwatch.detection.hit import Hit, Severity
+from mcpwatch.event import AuditEvent, Caller
+from mcpwatch.monitor.pipeline import Batch
+from mcpwatch.policy.model import Tier
+from mcpwatch.snapshot import RATE_MINUTES, TREND_BUCKETS
+from mcpwatch.times import MINUTE, SECOND
+
+BUCKET: Final = 5 * SECOND
+MAX_SESSIONS: Final = 5_000
+MAX_TOOLS: Final = 1_000
+KEPT_RECORDS: Final = 20_000
+"""Newest records that can be listed and opened."""
+
+TIERS: Final = (Tier.HIGH, Tier.MEDIUM, Tier.LOW)
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """One session, or the caller of a source without sessions."""
+
+    caller: Caller
+    calls: int = 0
+    errors: int = 0
+    last_ns: int = 0
+    tiers: dict[Tier, int] = field(default_factory=lambda: dict.fromkeys(TIERS, 0))
+    buckets: list[int] = field(default_factory=lambda: [0] * TREND_BUCKETS)
+    bucket: int = 0
+    """Number of the newest bucket, time // BUCKET."""
+
+    def count(self, time_ns: int) -> None:
+        """Put a call into its bucket; one that is older than the buckets reach is left out."""
+        number = time_ns // BUCKET
+        if number > self.bucket:
+            self.advance(number)
+        back = self.bucket - number
+        if back < TREND_BUCKETS:
+            self.buckets[number % TREND_BUCKETS] += 1
+
+    def advance(self, number: int) -> None:
+        """Empty the buckets that time has passed."""
+        for passed in range(max(self.bucket + 1, number - TREND_BUCKETS + 1), number + 1):
+            self.buckets[passed % TREND_BUCKETS] = 0
+        self.bucket = max(self.bucket, number)
+
+    def trend(self, now_ns: int) -> tuple[int, ...]:
+        """Calls in each of the last buckets, oldest first, the current one last."""
+        number = now_ns // BUCKET
+        return tuple(
+            self.buckets[n % TREND_BUCKETS] if 0 <= self.bucket - n < TREND_BUCKETS else 0
+            for n in range(number - TREND_BUCKETS + 1, number + 1)
+        )
+
+
+@dataclass(slots=True)
+class Record:
+    """One of the newest events, with what was found on it."""
+
+    seq: int
+    event: AuditEvent
+    tier: Tier | None
+    time_ns: int
+    worst: Severity | None = None
+    note: str = ""
+
+
+def session_key(caller: Caller) -> tuple[str | None, ...]:
+    """What makes two calls belong to one row of the sessions pane."""
+    if caller.session is not None:
+        return (caller.session,)
+    return (None, caller.key, caller.client, caller.subject, caller.source_ip)
+
+
+class Board:
+    """Counts for the panes. Bounded: the least recent sessions and the rarest tools go first."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[tuple[str | None, ...], SessionStats] = {}
+        self.minutes: dict[int, dict[Tier, int]] = {}
+        self.tiers: dict[Tier, int] = dict.fromkeys(TIERS, 0)
+        self.tools: dict[Tier, Counter[str]] = {tier: Counter() for tier in TIERS}
+        self.records: deque[Record] = deque(maxlen=KEPT_RECORDS)
+        self.keys_last_used: dict[str, int] = {}
+        self.seq = 0
+        self.seconds: deque[tuple[int, int]] = deque(maxlen=16)
+        """(arrival second, records) of the last seconds that had any."""
+
+    def take(self, batch: Batch, engine: Engine, now_ns: int) -> None:
+        """Count a batch that arrived at `now_ns`."""
+        by_record: dict[tuple[str, int], Hit] = {}
+        for hit in batch.hits:
+            key = (hit.source, hit.offset)
+            known = by_record.get(key)
+            if known is None or hit.severity > known.severity:
+                by_record[key] = hit
+        self._note_arrival(len(batch.events), now_ns)
+        for event in batch.events:
+            time = event.time_ns if event.time_ns is not None else now_ns
+            self.seq += 1
+            tier = engine.what(event).tier
+            record = Record(self.seq, event, tier, time)
+            if by_record and (found := by_record.get((event.source, event.offset))) is not None:
+                record.worst, record.note = found.severity, found.reason or found.rule
+            self.records.append(record)
+            self._count(event, tier, time)
+
+    def _count(self, event: AuditEvent, tier: Tier | None, time: int) -> None:
+        caller: Caller = event.caller
+        if caller.key is not None:
+            if len(self.keys_last_used) > MAX_SESSIONS:
+                self.keys_last_used.clear()
+            self.keys_last_used[caller.key] = max(time, self.keys_last_used.get(caller.key, 0))
+        if tier is None or event.event != "tool_call":
+            return
+        key = session_key(caller)
+        stats = self.sessions.get(key)
+        if stats is None:
+            if len(self.sessions) >= MAX_SESSIONS:
+                self._forget_sessions()
+            stats = self.sessions[key] = SessionStats(caller)
+        stats.calls += 1
+        stats.tiers[tier] += 1
+        stats.errors += event.status != "success"
+        stats.last_ns = max(stats.last_ns, time)
+        stats.count(time)
+        self.tiers[tier] += 1
+        tools = self.tools[tier]
+        tools[event.tool or ""] += 1
+        if len(tools) > MAX_TOOLS:
+            self.tools[tier] = Counter(dict(tools.most_common(MAX_TOOLS // 2)))
+        minute = time // MINUTE
+        counts = self.minutes.get(minute)
+        if counts is None:
+            counts = self.minutes[minute] = dict.fromkeys(TIERS, 0)
+            if len(self.minutes) > 4 * RATE_MINUTES:
+                for old in sorted(self.minutes)[: -2 * RATE_MINUTES]:
+                    del self.minutes[old]
+                counts = self.minutes.setdefault(minute, counts)
+        counts[tier] += 1
+
+    def _forget_sessions(self) -> None:
+        by_use = sorted(self.sessions, key=lambda key: self.sessions[key].last_ns)
+        for key in by_use[: MAX_SESSIONS // 10]:
+            del self.sessions[key]
+
+    def _note_arrival(self, records: int, now_ns: int) -> None:
+        second = now_ns // SECOND
+        if self.seconds and self.seconds[-1][0] == second:
+            self.seconds[-1] = (second, self.seconds[-1][1] + records)
+        elif records:
+            self.seconds.append((second, records))
+
+    def per_second(self, now_ns: int) -> float:
+        """Records that arrived a second, over the last five whole seconds."""
+        second = now_ns // SECOND
+        return sum(records for at, records in self.seconds if second - 5 <= at < second) / 5
+
+    def find(self, seq: int) -> Record | None:
+        """A record by its number, while it is kept."""
+        if not self.records or not self.records[0].seq <= seq <= self.records[-1].seq:
+            return None
+        return self.records[seq - self.records[0].seq]
+
+    def newest(self, count: int) -> list[Record]:
+        """The newest records, oldest first."""
+        records = self.records
+        return [records[i] for i in range(max(0, len(records) - count), len(records))]

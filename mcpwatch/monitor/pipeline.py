@@ -1,0 +1,208 @@
+"""From raw lines to incidents: one reader a source, one engine, one fold. Live and replay run the same."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcpwatch.detection.engine import Engine
+from mcpwatch.detection.hit import Hit
+from mcpwatch.event import AuditEvent
+from mcpwatch.formats.mapping import FieldMap
+from mcpwatch.formats.reader import Reader
+from mcpwatch.incidents.fold import Change, Fold
+from mcpwatch.policy.model import Policy, Tier
+from mcpwatch.sources.block import Block
+from mcpwatch.sources.saved import SavedLog
+from mcpwatch.times import iso
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How logs are read.
+
+    Attributes:
+        from_ns, to_ns: Only what happened at from <= time < to counts; what lies before only warms windows up.
+    """
+
+    mappings: Sequence[FieldMap] = ()
+    format_name: str = "auto"
+    coverage: bool = True
+    from_ns: int | None = None
+    to_ns: int | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What came of a run of events."""
+
+    events: list[AuditEvent] = field(default_factory=list)
+    hits: list[Hit] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+class Pipeline:
+    """Readers, engine and fold of one run.
+
+    Attributes:
+        first_ns, last_ns: Earliest and latest event time so far.
+    """
+
+    def __init__(self, policy: Policy, reading: Reading) -> None:
+        self.reading = reading
+        self.readers: dict[str, Reader] = {}
+        self.engine = Engine(policy)
+        self.fold = Fold(policy.alerts)
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+        self._counting = reading.from_ns is None
+
+    def reader(self, source: str) -> Reader:
+        """The reader of a source. Raises FormatError when the format asked for does not exist."""
+        reader = self.readers.get(source)
+        if reader is None:
+            reader = self.readers[source] = self.scratch_reader(source)
+        return reader
+
+    def scratch_reader(self, source: str) -> Reader:
+        """A reader whose counters count for nothing: for looking around in a log."""
+        reading = self.reading
+        return Reader(
+            source, mappings=reading.mappings, format_name=reading.format_name, coverage=reading.coverage
+        )
+
+    def set_policy(self, policy: Policy) -> None:
+        """Judge by another policy from here on."""
+        self.engine.set_policy(policy)
+        self.fold.set_alerts(policy.alerts)
+
+    def take(self, block: Block, arrived_ns: int | None = None) -> Batch:
+        """Read a block and judge its events."""
+        return self.observe(self.reader(block.source).read(block, arrived_ns))
+
+    def observe(self, events: list[AuditEvent]) -> Batch:
+        """Judge events that were read."""
+        if self.reading.to_ns is not None or not self._counting:
+            events = self._within(events)
+        if not events:
+            return Batch()
+        self._span(events)
+        hits = self.engine.observe(events)
+        return Batch(events, hits, self.fold.add(hits) if hits else [])
+
+    def _within(self, events: list[AuditEvent]) -> list[AuditEvent]:
+        """Warm up on what lies before the span asked for, and leave out what lies behind it."""
+        start, end = self.reading.from_ns, self.reading.to_ns
+        if end is not None:
+            events = [event for event in events if event.time_ns is None or event.time_ns < end]
+        if self._counting or start is None:
+            return events
+        first = next((i for i, e in enumerate(events) if e.time_ns is not None and e.time_ns >= start), None)
+        warm = events if first is None else events[:first]
+        since = start - self.engine.warm_up
+        self.engine.observe(event for event in warm if event.time_ns is not None and event.time_ns >= since)
+        if first is None:
+            return []
+        self._counting = True
+        self.engine.forget_counts()
+        return events[first:]
+
+    def _span(self, events: list[AuditEvent]) -> None:
+        first, last = self.first_ns, self.last_ns
+        for event in events:
+            time = event.time_ns
+            if time is not None:
+                if first is None or time < first:
+                    first = time
+                if last is None or time > last:
+                    last = time
+        self.first_ns, self.last_ns = first, last
+
+    def totals(self) -> Counter[str]:
+        """The counters of all sources, summed."""
+        totals: Counter[str] = Counter()
+        for reader in self.readers.values():
+            totals.update(
+                lines=reader.lines,
+                understood=reader.understood,
+                not_understood=reader.not_understood,
+                blank=reader.blank,
+                repeated=reader.repeated,
+                joined=reader.joined,
+                events=reader.events,
+            )
+        return totals
+
+    def summary(self, held: int = 0) -> dict[str, Any]:
+        """The summary record; `held` lines are unfinished last ones, live only."""
+        totals, engine = self.totals(), self.engine
+        tiers: Counter[Tier | None] = Counter()
+        outcomes: Counter[str] = Counter()
+        for (kind, tier, status), count in engine.counts.items():
+            outcomes[status] += count
+            if kind == "tool_call":
+                tiers[tier] += count
+        record: dict[str, Any] = {
+            "type": "summary",
+            "lines": totals["lines"] + held,
+            "understood": totals["understood"],
+            "not_understood": totals["not_understood"],
+            "blank": totals["blank"],
+            "repeated": totals["repeated"],
+            "joined": totals["joined"],
+            "held": held,
+            "events": sum(outcomes.values()),
+            "late": engine.late,
+            "tool_calls": sum(tiers.values()),
+            "tiers": {tier.value: tiers[tier] for tier in Tier},
+            "outcomes": dict(sorted(outcomes.items())),
+            "sessions": len(engine.sessions),
+            "keys": len(engine.keys),
+            "first_event": iso(self.first_ns) if self.first_ns is not None else None,
+            "last_event": iso(self.last_ns) if self.last_ns is not None else None,
+            "incidents": {severity.label: count for severity, count in self.fold.by_severity().items()},
+        }
+        if engine.sessions.estimated:
+            record["sessions_estimated"] = True
+        if engine.evictions:
+            record["evictions"] = dict(engine.evictions)
+        return record
+
+
+def saved_events(
+    logs: Sequence[SavedLog],
+    pipeline: Pipeline,
+    before_block: Callable[[int, int | None], None] | None = None,
+) -> Iterator[list[AuditEvent]]:
+    """The events of saved logs as one timeline: by time, then order of the logs, then line.
+
+    A record without a time stands where the record before it stands. `before_block` is told offset and line of every
+    block before it is read, where there is only one log.
+    """
+    if len(logs) == 1:
+        reader = pipeline.reader(logs[0].name)
+        for block in logs[0].blocks():
+            if before_block is not None:
+                before_block(block.offset, block.line)
+            yield reader.read(block)
+        return
+    streams = [_keyed(number, log, pipeline.reader(log.name)) for number, log in enumerate(logs)]
+    batch: list[AuditEvent] = []
+    for _, _, event in heapq.merge(*streams, key=lambda item: item[:2]):
+        batch.append(event)
+        if len(batch) >= 1_000:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _keyed(number: int, log: SavedLog, reader: Reader) -> Iterable[tuple[int, int, AuditEvent]]:
+    time = 0
+    for block in log.blocks():
+        for event in reader.read(block):
+            if event.time_ns is not None:
+                time = event.time_ns
+            yield time, number, event

@@ -1,0 +1,234 @@
+"""The operator's changes: planned against the policy file as it is, written as they were shown, and remembered."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mcpwatch.policy.edit import Change, Disable, Enable, Lock, Restore, Revoke, Unlock, undo_of
+from mcpwatch.policy.edit import plan as plan_edit
+from mcpwatch.policy.load import read
+from mcpwatch.policy.model import PRINCIPAL_KINDS, Policy, PolicyError, PrincipalKind
+from mcpwatch.policy.write import Written, apply, owner_change, writable
+from mcpwatch.response.plan import Plan, ResponseError, Target, Verb
+from mcpwatch.text import SafeText, safe
+from mcpwatch.times import DAY, format_duration
+
+SHOWN_DIFF_LINES: Final = 400
+
+
+def actor() -> str:
+    """Who is at the keyboard, as it is written into the policy: `alice@bastion`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A change that was written."""
+
+    change: Change
+    what: SafeText
+    at_ns: int
+    by: str
+    unconfirmed: bool
+    """Written, but the folder could not be synced: after a power cut the old file may be back."""
+
+
+def lockout_length(policy: Policy, key: str | None, source_ip: str | None, now_ns: int) -> int:
+    """How long the next lockout of that subject lasts, ns: a step up the ladder for each in the day before."""
+    before = sum(
+        1
+        for entry in policy.lockouts
+        if entry.key == key and entry.source_ip == source_ip and now_ns - DAY < entry.at <= now_ns
+    )
+    ladder = policy.lockout.durations
+    return ladder[min(before, len(ladder) - 1)]
+
+
+def change_for(
+    verb: Verb,
+    targets: tuple[Target, ...],
+    reason: str,
+    *,
+    now_ns: int,
+    by: str,
+    policy: Policy,
+    length_ns: int | None = None,
+) -> Change:
+    """The change of the policy that a verb on some targets means.
+
+    Args:
+        length_ns: How long a revocation or lockout lasts; None is for good, or by the ladder for lockouts.
+
+    Raises:
+        ResponseError: The verb can't be applied to such a target.
+    """
+    ids = {target.kind: target.id for target in targets}
+    if verb in ("lock", "unlock"):
+        key, source_ip = ids.get("key"), ids.get("source_ip")
+        if key is None and source_ip is None:
+            raise ResponseError("a lockout needs a key or an address; this record names neither")
+        if verb == "unlock":
+            return Unlock(key, source_ip)
+        length = length_ns or lockout_length(policy, key, source_ip, now_ns)
+        return Lock(key, source_ip, now_ns, now_ns + length, "auth-lockout")
+    if verb in ("disable", "enable"):
+        tool = ids.get("tool")
+        if tool is None:
+            raise ResponseError("this record names no tool; pick a tool call")
+        return Disable(tool, now_ns) if verb == "disable" else Enable(tool, now_ns)
+    principal = _principal(targets)
+    if verb == "restore":
+        return Restore(*principal)
+    until = now_ns + length_ns if length_ns is not None else None
+    return Revoke(*principal, now_ns, by, reason, until)
+
+
+def _principal(targets: tuple[Target, ...]) -> tuple[PrincipalKind, str]:
+    for target in targets:
+        for kind in PRINCIPAL_KINDS:
+            if target.kind == kind:
+                return kind, target.id
+    raise ResponseError(
+        "only a key, client, session or subject can be revoked; this record names none (lock: l)"
+    )
+
+
+class Operator:
+    """Plans and writes changes of one policy file.
+
+    Attributes:
+        made: The changes written here, oldest first.
+    """
+
+    def __init__(
+        self, path: Path | None, *, state_dir: Path, clock: Callable[[], int], read_only: bool = False
+    ) -> None:
+        self.path = path
+        self.state_dir = state_dir
+        self.by = actor()
+        self.made: list[Made] = []
+        self._undone: set[int] = set()
+        self._clock = clock
+        self._read_only = read_only
+
+    @property
+    def changes_off(self) -> str | None:
+        """Why nothing can be changed, or None."""
+        if self._read_only:
+            return "read-only: started with --read-only"
+        if self.path is None:
+            return "no policy file: make one with `mcpwatch policy init --from LOG`"
+        return writable(self.path)
+
+    def plan(
+        self,
+        verb: Verb,
+        targets: tuple[Target, ...],
+        reason: str,
+        policy: Policy,
+        impact: tuple[SafeText, ...],
+    ) -> Plan:
+        """Work out a change. Raises ResponseError."""
+        change = change_for(verb, targets, reason, now_ns=self._clock(), by=self.by, policy=policy)
+        return self.plan_change(verb, change, targets, impact)
+
+    def plan_change(
+        self, verb: Verb, change: Change, targets: tuple[Target, ...], impact: tuple[SafeText, ...] = ()
+    ) -> Plan:
+        """Work out the edit of a change. Raises ResponseError."""
+        if (off := self.changes_off) is not None:
+            raise ResponseError(off)
+        assert self.path is not None
+        try:
+            edit = plan_edit(read(self.path), change, self.path.name)
+        except PolicyError as error:
+            raise ResponseError(str(error)) from None
+        notes = [note for note in (_ends(change), owner_change(self.path)) if note is not None]
+        return Plan(
+            verb=verb,
+            targets=targets,
+            what=edit.summary,
+            diff=tuple(SafeText(line) for line in edit.diff.splitlines()[:SHOWN_DIFF_LINES]),
+            impact=(*impact, *map(safe, notes)),
+            noop=edit.noop,
+            edit=edit,
+            change=change,
+        )
+
+    def apply(self, plan: Plan) -> Made:
+        """Write what was planned. Raises ResponseError; nothing is written then."""
+        if (off := self.changes_off) is not None:
+            raise ResponseError(off)
+        assert self.path is not None
+        try:
+            written = apply(self.path, plan.edit, state_dir=self.state_dir, actor=self.by)
+        except PolicyError as error:
+            raise ResponseError(str(error)) from None
+        except OSError as error:
+            raise ResponseError(f"{safe(self.path)}: not written: {error.strerror}") from None
+        made = Made(plan.change, plan.what, _at(plan.change) or self._clock(), self.by,
+                    written is Written.UNCONFIRMED)  # fmt: skip
+        if written is not Written.UNCHANGED:
+            self.made.append(made)
+        return made
+
+    def plan_undo(self) -> Plan:
+        """The reverse of the newest change made here that was not undone. Raises ResponseError."""
+        for number in range(len(self.made) - 1, -1, -1):
+            reverse = undo_of(self.made[number].change)
+            if number in self._undone or reverse is None:
+                continue
+            verb = _VERBS[type(reverse)]
+            return self.plan_change(
+                verb, reverse, _targets(reverse), (safe(f"undoes: {self.made[number].what}"),)
+            )
+        raise ResponseError("nothing to undo: no change was made here that can be reversed")
+
+    def undid(self, plan: Plan) -> None:
+        """Note that an undo was written, so that the next one reverses the change before."""
+        for number in range(len(self.made) - 1, -1, -1):
+            if number not in self._undone and undo_of(self.made[number].change) == plan.change:
+                self._undone.add(number)
+                return
+
+
+_VERBS: Final[dict[type, Verb]] = {
+    Revoke: "revoke", Restore: "restore", Lock: "lock", Unlock: "unlock", Disable: "disable", Enable: "enable",
+}  # fmt: skip
+
+
+def _targets(change: Change) -> tuple[Target, ...]:
+    if isinstance(change, Revoke | Restore):
+        return (Target(change.kind, change.id),)
+    if isinstance(change, Disable | Enable):
+        return (Target("tool", change.tool),)
+    found = []
+    if change.key is not None:
+        found.append(Target("key", change.key))
+    if change.source_ip is not None:
+        found.append(Target("source_ip", change.source_ip))
+    return tuple(found)
+
+
+def _at(change: Change) -> int | None:
+    if isinstance(change, Revoke | Lock):
+        return change.at_ns
+    return change.since_ns if isinstance(change, Disable | Enable) else None
+
+
+def _ends(change: Change) -> str | None:
+    if isinstance(change, Lock):
+        return f"ends by itself after {format_duration(change.until_ns - change.at_ns)}"
+    if isinstance(change, Revoke) and change.until_ns is not None:
+        return f"ends by itself after {format_duration(change.until_ns - change.at_ns)}"
+    return None
