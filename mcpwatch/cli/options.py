@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ class Show:
     @property
     def headless(self) -> bool:
         """Whether lines are printed in place of the console."""
-        return self.plain or self.as_json or not click.get_text_stream("stdout").isatty()
+        return self.plain or self.as_json or not sys.stdout.isatty()
 
     def check(self) -> None:
         """Raise UsageError where options contradict each other."""
