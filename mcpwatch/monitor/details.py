@@ -60,15 +60,14 @@ def note_of(monitor: Monitor, incident: Incident) -> str:
     ids = dict(incident.subject)
     gap = ids.get("gap")
     if gap is not None:
-        return f"{gap}: not in force"
+        return "NOT IN FORCE"
     policy = monitor.policy_file.policy
     for entry in policy.revoked:
         if ids.get(entry.kind) == entry.id:
-            state, detail = monitor.confirmations.state(entry, entry.at)
-            return f"revoked, {state}" + (f" {detail}" if state == "in force" else "")
+            return monitor.confirmations.state(entry, entry.at)[0]
     for lockout in policy.lockouts:
         if lockout.key == ids.get("key") and lockout.source_ip == ids.get("source_ip"):
-            return f"locked out, {monitor.confirmations.state(lockout, lockout.at)[0]}"
+            return monitor.confirmations.state(lockout, lockout.at)[0]
     shares = incident.outcomes.most_common(2)
     return ", ".join(outcome if len(shares) == 1 else f"{count} {outcome}" for outcome, count in shares)
 

@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -166,18 +166,24 @@ class Operator:
         )
 
     def apply(self, plan: Plan) -> Made:
-        """Write what was planned. Raises ResponseError; nothing is written then."""
+        """Write what was planned, stamped with the moment of writing.
+
+        Raises:
+            ResponseError: Nothing was written; among other reasons because the file is no longer what was shown.
+        """
         if (off := self.changes_off) is not None:
             raise ResponseError(off)
         assert self.path is not None
+        # the plan may have been on screen for a minute: the change counts from when it is made
+        change = _stamped(plan.change, self._clock())
         try:
-            written = apply(self.path, plan.edit, state_dir=self.state_dir, actor=self.by)
+            edit = plan_edit(plan.edit.before, change, self.path.name)
+            written = apply(self.path, edit, state_dir=self.state_dir, actor=self.by)
         except PolicyError as error:
             raise ResponseError(str(error)) from None
         except OSError as error:
             raise ResponseError(f"{safe(self.path)}: not written: {error.strerror}") from None
-        made = Made(plan.change, plan.what, _at(plan.change) or self._clock(), self.by,
-                    written is Written.UNCONFIRMED)  # fmt: skip
+        made = Made(change, plan.what, _at(change) or self._clock(), self.by, written is Written.UNCONFIRMED)
         if written is not Written.UNCHANGED:
             self.made.append(made)
         return made
@@ -224,6 +230,18 @@ def _at(change: Change) -> int | None:
     if isinstance(change, Revoke | Lock):
         return change.at_ns
     return change.since_ns if isinstance(change, Disable | Enable) else None
+
+
+def _stamped(change: Change, now_ns: int) -> Change:
+    """The same change, made now."""
+    if isinstance(change, Revoke):
+        until = None if change.until_ns is None else now_ns + change.until_ns - change.at_ns
+        return replace(change, at_ns=now_ns, until_ns=until)
+    if isinstance(change, Lock):
+        return replace(change, at_ns=now_ns, until_ns=now_ns + change.until_ns - change.at_ns)
+    if isinstance(change, Disable | Enable):
+        return replace(change, since_ns=now_ns)
+    return change
 
 
 def _ends(change: Change) -> str | None:

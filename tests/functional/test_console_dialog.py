@@ -232,3 +232,23 @@ def test_codes_are_four_letters_that_can_not_be_mistaken() -> None:
     codes = {new_code() for _ in range(500)}
     assert len(codes) > 400
     assert all(len(code) == 4 and not set(code) & set("ilo") and code.islower() for code in codes)
+
+
+async def test_a_reason_that_the_shown_diff_does_not_hold_yet_is_shown_before_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Enter on a diff that is out of date makes a new one and writes nothing; the next enter writes that."""
+    monkeypatch.setattr("mcpwatch.console.dialog.SETTLE_S", 60.0)
+    feed = FakeFeed()
+    app = ConsoleApp(feed)
+    async with app.run_test(size=(120, 40)) as pilot:
+        dialog = await opened(pilot)
+        await type_keys(pilot, *"leaked")
+        dialog.query_one("#code", PlainInput).focus()  # as a click does
+        await type_keys(pilot, *dialog.code, "enter")
+        assert feed.applied == []
+        assert "the diff was just made again" in screen_text(app)
+        shown = dialog.plan
+        assert shown is not None and 'reason: "leaked"' in shown.diff[-1]
+        await type_keys(pilot, "enter")
+        assert feed.applied == [shown]

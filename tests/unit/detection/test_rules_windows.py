@@ -99,33 +99,33 @@ def test_exactly_the_limit(rule: str, records: list[dict[str, Any]], peaks: list
 @pytest.mark.parametrize(
     ("rule", "fields", "count", "subject"),
     [
-        pytest.param("session-rate", dict(session_id="s", key_id="k", client_id="c", source_ip="i"), 6,
+        pytest.param("session-rate", {"session_id": "s", "key_id": "k", "client_id": "c", "source_ip": "i"}, 6,
                      (("session", "s"),), id="session first"),
-        pytest.param("session-rate", dict(key_id="k", client_id="c", source_ip="i"), 6,
+        pytest.param("session-rate", {"key_id": "k", "client_id": "c", "source_ip": "i"}, 6,
                      (("key", "k"), ("client", "c")), id="key and client"),
-        pytest.param("session-rate", dict(key_id="k", source_ip="i"), 6, (("key", "k"),), id="key alone"),
-        pytest.param("session-rate", dict(client_id="c", source_ip="i"), 6,
+        pytest.param("session-rate", {"key_id": "k", "source_ip": "i"}, 6, (("key", "k"),), id="key alone"),
+        pytest.param("session-rate", {"client_id": "c", "source_ip": "i"}, 6,
                      (("source_ip", "i"), ("client", "c")), id="address and client"),
-        pytest.param("session-rate", dict(source_ip="i"), 6, (("source_ip", "i"),), id="address alone"),
-        pytest.param("session-rate", dict(client_id="c"), 6, None, id="a client's name alone is nobody"),
+        pytest.param("session-rate", {"source_ip": "i"}, 6, (("source_ip", "i"),), id="address alone"),
+        pytest.param("session-rate", {"client_id": "c"}, 6, None, id="a client's name alone is nobody"),
         pytest.param("session-rate", {}, 6, None, id="nobody"),
-        pytest.param("session-churn", dict(session_id="s{}", key_id="k", client_id="c", source_ip="i"), 6,
+        pytest.param("session-churn", {"session_id": "s{}", "key_id": "k", "client_id": "c", "source_ip": "i"}, 6,
                      (("key", "k"), ("client", "c")), id="churn of key and client"),
-        pytest.param("session-churn", dict(session_id="s{}", key_id="k", source_ip="i"), 6,
+        pytest.param("session-churn", {"session_id": "s{}", "key_id": "k", "source_ip": "i"}, 6,
                      (("source_ip", "i"),), id="churn without client: the address"),
-        pytest.param("session-churn", dict(session_id="s{}", key_id="k"), 6, None, id="churn of nobody"),
-        pytest.param("session-churn", dict(source_ip="i"), 6, None, id="no sessions, no churn"),
-        pytest.param("key-rate", dict(key_id="k", source_ip="i{}"), 101, (("key", "k"),), id="key"),
-        pytest.param("key-rate", dict(source_ip="i"), 101, None, id="no key"),
-        pytest.param("auth-lockout", dict(key_id="k1", source_ip="i", status="unauthenticated"), 3,
+        pytest.param("session-churn", {"session_id": "s{}", "key_id": "k"}, 6, None, id="churn of nobody"),
+        pytest.param("session-churn", {"source_ip": "i"}, 6, None, id="no sessions, no churn"),
+        pytest.param("key-rate", {"key_id": "k", "source_ip": "i{}"}, 101, (("key", "k"),), id="key"),
+        pytest.param("key-rate", {"source_ip": "i"}, 101, None, id="no key"),
+        pytest.param("auth-lockout", {"key_id": "k1", "source_ip": "i", "status": "unauthenticated"}, 3,
                      (("key", "k1"), ("source_ip", "i")), id="known key and address"),
-        pytest.param("auth-lockout", dict(key_id="guess{}", source_ip="i", status="unauthenticated"), 3,
+        pytest.param("auth-lockout", {"key_id": "guess{}", "source_ip": "i", "status": "unauthenticated"}, 3,
                      (("source_ip", "i"),), id="a fresh wrong key each time"),
-        pytest.param("auth-lockout", dict(key_id="k1", source_ip="i{}", status="unauthenticated"), 3, None,
+        pytest.param("auth-lockout", {"key_id": "k1", "source_ip": "i{}", "status": "unauthenticated"}, 3, None,
                      id="a key guessed at from everywhere is not locked"),
-        pytest.param("auth-lockout", dict(key_id="k1", status="unauthenticated"), 3, None,
+        pytest.param("auth-lockout", {"key_id": "k1", "status": "unauthenticated"}, 3, None,
                      id="a known key without address"),
-        pytest.param("auth-lockout", dict(session_id="s", status="unauthenticated"), 3, None, id="nobody fails"),
+        pytest.param("auth-lockout", {"session_id": "s", "status": "unauthenticated"}, 3, None, id="nobody fails"),
     ],
 )  # fmt: skip
 def test_whom_a_rule_groups_by(
@@ -138,29 +138,29 @@ def test_whom_a_rule_groups_by(
 @pytest.mark.parametrize(
     ("rule", "fields", "counted"),
     [
-        ("session-rate", dict(event="tool_call"), True),
-        ("session-rate", dict(event="request", tool=None), False),
-        ("session-rate", dict(event="auth", tool=None), False),
+        ("session-rate", {"event": "tool_call"}, True),
+        ("session-rate", {"event": "request", "tool": None}, False),
+        ("session-rate", {"event": "auth", "tool": None}, False),
         *(
-            ("session-rate", dict(status=status), True)
+            ("session-rate", {"status": status}, True)
             for status in ("error", "denied", "unauthenticated", "?")
         ),
-        ("key-rate", dict(event="request", tool=None), True),
-        ("key-rate", dict(event="auth", tool=None), False),
-        ("key-rate", dict(event="session_start", tool=None), False),
-        ("auth-lockout", dict(status="unauthenticated"), True),
-        ("auth-lockout", dict(status=401), True),
-        ("auth-lockout", dict(status=403), False),
-        ("auth-lockout", dict(status="denied"), False),
-        ("auth-lockout", dict(event="auth", status="error"), True),
-        ("auth-lockout", dict(event="auth", status="denied"), True),
-        ("auth-lockout", dict(event="auth", status="success"), False),
-        ("auth-lockout", dict(event="login_failed", status=None), True),
+        ("key-rate", {"event": "request", "tool": None}, True),
+        ("key-rate", {"event": "auth", "tool": None}, False),
+        ("key-rate", {"event": "session_start", "tool": None}, False),
+        ("auth-lockout", {"status": "unauthenticated"}, True),
+        ("auth-lockout", {"status": 401}, True),
+        ("auth-lockout", {"status": 403}, False),
+        ("auth-lockout", {"status": "denied"}, False),
+        ("auth-lockout", {"event": "auth", "status": "error"}, True),
+        ("auth-lockout", {"event": "auth", "status": "denied"}, True),
+        ("auth-lockout", {"event": "auth", "status": "success"}, False),
+        ("auth-lockout", {"event": "login_failed", "status": None}, True),
     ],
 )
 def test_what_a_rule_counts(rule: str, fields: dict[str, Any], counted: bool) -> None:
     need = {"session-rate": 6, "key-rate": 101, "auth-lockout": 3}[rule]
-    who = dict(session_id="s", key_id="k1", source_ip="i")
+    who = {"session_id": "s", "key_id": "k1", "source_ip": "i"}
     assert len(hits_of(at(*evenly(need, 0.1), **who, **fields), rule)) == counted
 
 
