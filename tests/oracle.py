@@ -14,6 +14,7 @@ from mcpwatch.event import AuditEvent
 from mcpwatch.formats.reader import Reader
 from mcpwatch.policy.model import Alerts
 from mcpwatch.sources.block import Block
+from mcpwatch.times import iso
 
 MINUTE = 60 * 10**9
 Subject = tuple[tuple[str, str], ...]
@@ -33,6 +34,11 @@ def block_of(lines: Iterable[dict[str, Any] | bytes | str], source: str = "a.jso
         for line in lines
     ]
     return Block(source, raw, 0, 1)
+
+
+def stamp(time_ns: int) -> str:
+    """A timestamp with all nine digits."""
+    return f"{iso(time_ns)[:19]}.{time_ns % 10**9:09d}Z"
 
 
 class Firing(NamedTuple):

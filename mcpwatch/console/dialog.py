@@ -6,6 +6,7 @@ import secrets
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
+from rich.cells import chop_cells
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,7 +16,7 @@ from textual.timer import Timer
 from textual.widgets import Input
 
 from mcpwatch.console.columns import STATE_ROLES
-from mcpwatch.console.lines import BLANK, Line
+from mcpwatch.console.lines import BLANK, Line, cells
 from mcpwatch.console.pane import Document, Pane
 from mcpwatch.console.prompt import PlainInput
 from mcpwatch.console.view import LineView
@@ -182,9 +183,11 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         self._fill("what", self._what_lines())
         impact: list[Line] = [((f"  {line}", "text"),) for line in plan.impact] if plan is not None else []
         self._fill("impact", impact[: max(1, self.size.height // 5)])
-        rows = len(plan.diff) if plan is not None else 0
-        self._diff.styles.height = max(3, min(rows + 2, self.size.height - 14))
-        body = Document([(_diff_line(text), None) for text in (plan.diff if plan is not None else ())])
+        diff = (
+            [line for text in plan.diff for line in _diff_lines(text, self._diff.inner_width)] if plan else []
+        )
+        self._diff.styles.height = max(3, min(len(diff) + 2, self.size.height - 14))
+        body = Document([(line, None) for line in diff])
         empty = "Already so: nothing to write." if plan is not None and plan.noop else ""
         self._diff.present(body, (("What is written to the policy file", "title"),), self._diff_note(), empty)
         asking = self.applied is None
@@ -331,9 +334,13 @@ def new_code() -> str:
     return "".join(secrets.choice(LETTERS) for _ in range(4))
 
 
-def _diff_line(text: str) -> Line:
-    """A line of a diff: its sign tells, and its colour too."""
+def _diff_lines(text: str, width: int) -> list[Line]:
+    """A line of a diff, folded so that all of it can be read: its sign tells, and its colour too."""
     role = {"+": "add", "-": "remove", "@": "hunk"}.get(text[:1], "dim")
     if text.startswith(("+++", "---")):
         role = "dim"
-    return ((text, role),)
+    first, *rest = [text] if cells(text) <= width else chop_cells(text, max(width - len(_FOLD), 8))
+    return [((first, role),), *(((_FOLD, "dim"), (piece, role)) for piece in rest)]
+
+
+_FOLD: Final = "    "

@@ -85,6 +85,8 @@ class Pane(LineView):
         self._top = 0
         self._cursor = 0
         self._key: Hashable | None = None
+        self.chosen = False
+        """Whether somebody chose a row; until then the cursor stays on the first one."""
 
     @property
     def selected(self) -> int | None:
@@ -116,6 +118,8 @@ class Pane(LineView):
         self.body, self._title, self._note, self._empty = body, title, note, empty
         if self.follow:
             self._cursor = len(body) - 1
+        elif not self.chosen and not isinstance(body, Document):
+            self._cursor = 0
         elif key is not None and (at := body.find(key)) is not None:
             self._cursor = at
         if anchor is not None and not self.follow:
@@ -131,6 +135,7 @@ class Pane(LineView):
 
     def select(self, index: int) -> None:
         """Put the cursor on a row and bring it into view."""
+        self.chosen = True
         self._cursor = max(0, min(index, len(self.body) - 1))
         self.follow = self.tail and self._cursor == len(self.body) - 1
         self._remember()
@@ -173,6 +178,7 @@ class Pane(LineView):
 
     def scroll_rows(self, delta: int) -> None:
         """Scroll without regard to the cursor; up leaves follow mode, the end takes it up again."""
+        self.chosen = True
         top = max(0, min(self._top + delta, len(self.body) - self.rows))
         if self.tail:
             self.follow = (self.follow and delta > 0) or (delta > 0 and top + self.rows >= len(self.body))

@@ -132,7 +132,7 @@ def _status(value: object, words: Mapping[str, str]) -> str:
 def _params(value: object) -> dict[str, Any] | None:
     """Parameters as an object. JSON in a string is parsed once; anything else stands under `value`."""
     if isinstance(value, str):
-        if value[:1] in "{[":
+        if value.startswith(("{", "[")):
             try:
                 value = orjson.loads(value)
             except ValueError:

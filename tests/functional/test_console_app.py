@@ -155,8 +155,8 @@ DONE: dict[str, Callable[[ConsoleApp], bool]] = {
     "events": lambda app: main_screen(app).active == "events",
     "next_pane": lambda app: main_screen(app).active == "tiers",
     "previous_pane": lambda app: main_screen(app).active == "rates",
-    "next_alert": lambda app: main_screen(app).pane("alerts").selected == 1,
-    "previous_alert": lambda app: main_screen(app).pane("alerts").selected == 6,
+    "next_alert": lambda app: main_screen(app).pane("alerts").chosen,
+    "previous_alert": lambda app: main_screen(app).pane("alerts").chosen,
     "next_error": lambda app: app.message is not None,
     "previous_error": lambda app: not main_screen(app).pane("events").follow,
     "up": lambda app: main_screen(app).pane("alerts").selected == 0,
@@ -416,6 +416,19 @@ async def test_every_row_opens_and_every_view_leads_back() -> None:
             assert word in text
         await type_keys(pilot, "a")
         assert "File access outside" in screen_text(app)
+
+
+async def test_the_first_press_chooses_the_worst_alert_and_the_next_ones_go_round() -> None:
+    """At 3 a.m. the first key must land on what is worst, whatever came in before it was pressed."""
+    app = ConsoleApp(FakeFeed())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        pane = main_screen(app).pane("alerts")
+        picked = []
+        for key in ("a", "a", "A", "A"):
+            await type_keys(pilot, key)
+            picked.append(pane.selected)
+        assert picked == [0, 1, 0, len(pane.body) - 1]
 
 
 async def test_a_long_document_can_be_read_to_its_end() -> None:

@@ -292,7 +292,7 @@ class MainScreen(ConsoleScreen):
             self._events(pane, self.console_app.view)
 
     def do_next_alert(self) -> None:
-        """The next alert, from any pane."""
+        """The next alert, from any pane; the worst one at first."""
         self._alert(1)
 
     def do_previous_alert(self) -> None:
@@ -303,7 +303,11 @@ class MainScreen(ConsoleScreen):
         pane = self.pane("alerts")
         was = self.active
         self.activate("alerts")
-        if len(pane.body) and was == "alerts" and pane.selected is not None:
+        if not len(pane.body):
+            return
+        if not pane.chosen:
+            pane.select(0)
+        elif was == "alerts" and pane.selected is not None:
             pane.select((pane.selected + direction) % len(pane.body))
 
     def do_next_error(self) -> None:

@@ -10,8 +10,8 @@ from mcpwatch.detection.checks import Enforcement
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit
 from mcpwatch.policy.model import Lockout, Policy, PrincipalKind, Revocation, ToolPolicy
-from mcpwatch.times import SECOND, iso
-from tests.oracle import read
+from mcpwatch.times import SECOND
+from tests.oracle import read, stamp
 
 NS = 1_795_132_800 * SECOND
 GRACE = 10 * SECOND
@@ -24,9 +24,7 @@ TOOLS = {
 
 
 def call(after_ns: int, status: str = "success", **fields: Any) -> dict[str, Any]:
-    moment = NS + after_ns
-    stamp = f"{iso(moment)[:19]}.{moment % SECOND:09d}Z"
-    return {"timestamp": stamp, "tool": "echo", "status": status, "params": {}} | fields
+    return {"timestamp": stamp(NS + after_ns), "tool": "echo", "status": status, "params": {}} | fields
 
 
 def run(policy: Policy, *records: dict[str, Any]) -> tuple[list[Hit], list[Enforcement]]:
