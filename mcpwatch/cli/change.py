@@ -2,51 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Final
+import ipaddress
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
 
-from mcpwatch.cli.exits import UsageError
-from mcpwatch.cli.options import Duration, policy_file, policy_option, state_dir, state_option
+from mcpwatch.cli.exits import UsageError, note
+from mcpwatch.cli.options import (
+    Command,
+    Duration,
+    policy_file,
+    policy_option,
+    read_only_option,
+    state_dir,
+    state_option,
+)
 from mcpwatch.monitor.live import wall_clock
 from mcpwatch.policy.model import PRINCIPAL_KINDS
 from mcpwatch.response.operator import Operator, change_for
 from mcpwatch.response.plan import ResponseError, Target, TargetKind, Verb
+from mcpwatch.text import safe
 
 _reason = click.option("--reason", metavar="TEXT", required=True, help="Why; it is written into the policy.")
-_dry_run = click.option("--dry-run", is_flag=True, help="Show the diff and write nothing.")
 _kind = click.option("--kind", type=click.Choice(PRINCIPAL_KINDS), default="key", show_default=True,
                      help="What the id names.")  # fmt: skip
 _for = click.option("--for", "length", type=Duration(), help="How long, for example 4h. Default: for good.")
+_lock_for = click.option(
+    "--for", "length", type=Duration(), help="How long. Default: a step of the policy's ladder."
+)
 _key = click.option("--key", metavar="ID", help="The key.")
 _ip = click.option("--ip", metavar="ADDR", help="The address.")
+_HOW: Final[tuple[Callable[[Any], Any], ...]] = (
+    click.option("--dry-run", is_flag=True, help="Show the diff and write nothing."),
+    policy_option,
+    state_option,
+    read_only_option,
+)
+"""How a change is made: the parameters of `_change` that all commands hand on."""
+
+
+def _how(command: Command) -> Command:
+    for decorate in reversed(_HOW):
+        command = decorate(command)
+    return command
 
 
 def _change(
     verb: Verb,
     targets: tuple[Target, ...],
+    reason: str | None,
+    length: int | None = None,
+    *,
+    dry_run: bool,
     policy: str | None,
     state: str | None,
-    *,
-    reason: str = "",
-    length: int | None = None,
-    dry_run: bool = False,
+    read_only: bool,
 ) -> None:
     """Plan, show the diff, write. A change that is already so writes nothing and is no error."""
-    if (
-        reason is not None
-        and verb in ("revoke", "lock", "unlock", "disable", "enable")
-        and not reason.strip()
-    ):
+    if reason is not None and not reason.strip():
         raise UsageError("--reason is empty: say why in a few words")
     file = policy_file(policy)
     if file.path is None:
         raise ResponseError(
             "no policy file: name one with --policy, or make one with `mcpwatch policy init --from LOG`"
         )
-    operator = Operator(file.path, state_dir=state_dir(state), clock=wall_clock)
+    operator = Operator(file.path, state_dir=state_dir(state), clock=wall_clock, read_only=read_only)
     change = change_for(
-        verb, targets, reason, now_ns=wall_clock(), by=operator.by, policy=file.policy, length_ns=length
+        verb, targets, reason or "", now_ns=wall_clock(), by=operator.by, policy=file.policy, length_ns=length
     )
     plan = operator.plan_change(verb, change, targets)
     if plan.noop:
@@ -60,8 +83,8 @@ def _change(
     made = operator.apply(plan)
     click.echo(f"written: {plan.what}")
     if made.unconfirmed:
-        click.echo("the folder could not be synced: check the file after a power cut", err=True)
-    click.echo("whether it is in force shows in the log: mcpwatch tail LOG", err=True)
+        note("the folder could not be synced: check the file after a power cut")
+    note("whether it is in force shows in the log: mcpwatch tail LOG")
 
 
 def _epilog(*lines: str) -> str:
@@ -78,24 +101,19 @@ def _epilog(*lines: str) -> str:
 @_reason
 @_kind
 @_for
-@_dry_run
-@policy_option
-@state_option
-def revoke(id: str, reason: str, kind: TargetKind, length: int | None, dry_run: bool, policy: str | None,
-           state: str | None) -> None:  # fmt: skip
+@_how
+def revoke(id: str, reason: str, kind: TargetKind, length: int | None, **how: Any) -> None:
     """Take a key, client, session or subject away."""
-    _change("revoke", (Target(kind, id),), policy, state, reason=reason, length=length, dry_run=dry_run)
+    _change("revoke", (Target(kind, id),), reason, length, **how)
 
 
 @click.command(epilog=_epilog("mcpwatch restore key_0007"))
 @click.argument("id")
 @_kind
-@_dry_run
-@policy_option
-@state_option
-def restore(id: str, kind: TargetKind, dry_run: bool, policy: str | None, state: str | None) -> None:
+@_how
+def restore(id: str, kind: TargetKind, **how: Any) -> None:
     """Give a revoked key, client, session or subject back."""
-    _change("restore", (Target(kind, id),), policy, state, dry_run=dry_run)
+    _change("restore", (Target(kind, id),), None, **how)
 
 
 @click.command(
@@ -107,49 +125,39 @@ def restore(id: str, kind: TargetKind, dry_run: bool, policy: str | None, state:
 @_key
 @_ip
 @_reason
-@_for
-@_dry_run
-@policy_option
-@state_option
-def lock(key: str | None, ip: str | None, reason: str, length: int | None, dry_run: bool, policy: str | None,
-         state: str | None) -> None:  # fmt: skip
+@_lock_for
+@_how
+def lock(key: str | None, ip: str | None, reason: str, length: int | None, **how: Any) -> None:
     """Lock a key, an address, or a key from an address out; for how long, the policy's ladder says."""
-    _change("lock", _who(key, ip), policy, state, reason=reason, length=length, dry_run=dry_run)
+    _change("lock", _who(key, ip), reason, length, **how)
 
 
 @click.command(epilog=_epilog('mcpwatch unlock --ip 203.0.113.9 --reason "our own scanner"'))
 @_key
 @_ip
 @_reason
-@_dry_run
-@policy_option
-@state_option
-def unlock(key: str | None, ip: str | None, reason: str, dry_run: bool, policy: str | None,
-           state: str | None) -> None:  # fmt: skip
+@_how
+def unlock(key: str | None, ip: str | None, reason: str, **how: Any) -> None:
     """End a lockout."""
-    _change("unlock", _who(key, ip), policy, state, reason=reason, dry_run=dry_run)
+    _change("unlock", _who(key, ip), reason, **how)
 
 
 @click.command(epilog=_epilog('mcpwatch disable shell_execute --reason "incident 4711"'))
 @click.argument("tool")
 @_reason
-@_dry_run
-@policy_option
-@state_option
-def disable(tool: str, reason: str, dry_run: bool, policy: str | None, state: str | None) -> None:
+@_how
+def disable(tool: str, reason: str, **how: Any) -> None:
     """Switch a tool off."""
-    _change("disable", (Target("tool", tool),), policy, state, reason=reason, dry_run=dry_run)
+    _change("disable", (Target("tool", tool),), reason, **how)
 
 
 @click.command(epilog=_epilog('mcpwatch enable file_write --reason "fixed in 2.3"'))
 @click.argument("tool")
 @_reason
-@_dry_run
-@policy_option
-@state_option
-def enable(tool: str, reason: str, dry_run: bool, policy: str | None, state: str | None) -> None:
+@_how
+def enable(tool: str, reason: str, **how: Any) -> None:
     """Switch a tool on."""
-    _change("enable", (Target("tool", tool),), policy, state, reason=reason, dry_run=dry_run)
+    _change("enable", (Target("tool", tool),), reason, **how)
 
 
 def _who(key: str | None, ip: str | None) -> tuple[Target, ...]:
@@ -157,6 +165,11 @@ def _who(key: str | None, ip: str | None) -> tuple[Target, ...]:
     targets = tuple(Target(kind, name) for kind, name in named if name is not None)
     if not targets:
         raise UsageError("name whom: --key ID, --ip ADDR, or both")
+    if ip is not None:
+        try:
+            ipaddress.ip_address(ip)
+        except ValueError:
+            raise UsageError(f"--ip {safe(ip, 60)}: is no IP address") from None
     return targets
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
-from mcpwatch.cli.exits import Exit, fail, friendly
+from mcpwatch.cli import config
+from mcpwatch.cli.exits import friendly, prepare_streams
+from mcpwatch.cli.options import SETTINGS
+from mcpwatch.text import safe
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tail": ("tail", "Watch audit logs live."),
@@ -44,26 +45,26 @@ Exit codes: 0 done, 1 found (--fail-on), 2 usage, 3 a file can't be used, 4 chan
 """
 
 
-def config_path() -> Path:
-    """Where the configuration file is looked for."""
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(base) / "mcpwatch" / "config.toml"
-
-
-def config() -> dict[str, Any]:
-    """The configuration file; empty where there is none. Leaves with a message where it can't be read."""
-    path = config_path()
-    try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        fail(f"{path}: {error}", Exit.UNUSABLE)
-        return {}
-
-
 class _Group(click.Group):
-    """Finds a command in the table and imports its module only then."""
+    """Finds a command in the table and imports its module only then.
+
+    The rooms' errors are turned into exit codes in here: further out, click has its own idea of a closed pipe
+    and of Ctrl-C.
+    """
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        with friendly():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with friendly():
+            try:
+                return super().invoke(ctx)
+            except click.BadParameter as error:
+                origin = _origin(error)
+                if not origin:
+                    raise
+                raise click.BadParameter(error.message + origin, error.ctx, error.param) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -75,9 +76,29 @@ class _Group(click.Group):
         command: click.Command = module.COMMANDS[cmd_name]
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None and not ctx.resilient_parsing:
+            ctx.default_map = {name: config.defaults(command, config.load(frozenset(SETTINGS)))}
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _origin(error: click.BadParameter) -> str:
+    """Where a bad value came from, if not from the command line."""
+    if error.ctx is None or error.param is None or error.param.name is None:
+        return ""
+    source = error.ctx.get_parameter_source(error.param.name)
+    places = {
+        ParameterSource.ENVIRONMENT: str(error.param.envvar),
+        ParameterSource.DEFAULT_MAP: safe(config.path()),
+    }
+    return f" (from {places[source]})" if source in places else ""
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -98,15 +119,12 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
 )
-@click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli() -> None:
     """Watch MCP servers through their audit logs, see what is wrong, take keys away, and see that it worked."""
-    values = {name: value for name, value in config().items() if not isinstance(value, dict)}
-    named = {name.replace("-", "_"): value for name, value in values.items()}
-    ctx.default_map = dict.fromkeys(COMMANDS, named)
 
 
 def main() -> None:
     """Run the command line."""
+    prepare_streams()
     with friendly():
         cli(prog_name="mcpwatch")

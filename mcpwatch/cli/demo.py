@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from mcpwatch.cli.exits import Exit
-from mcpwatch.cli.options import Show, option
+from mcpwatch.cli.options import Show, bandwidth_option, theme_option, utc_option
 from mcpwatch.demo.story import at_work, tell
 from mcpwatch.text import safe
 
@@ -33,16 +33,17 @@ Examples:
 @click.option(
     "--keep", metavar="DIR", type=click.Path(file_okay=False), help="Work in this folder and leave it there."
 )
-@option("--theme", metavar="NAME", help="Theme of the console.")
-@option("--low-bandwidth", is_flag=True, help="One refresh a second, ANSI colours.")
-@option("--utc/--local", "utc", default=True, help="Times in UTC (default) or in this machine's zone.")
+@theme_option
+@bandwidth_option
+@utc_option
 def demo(
     seed: int, headless: bool, keep: str | None, theme: str | None, low_bandwidth: bool, utc: bool
 ) -> None:
     """Run a small MCP fleet with an attacker in it, in a temporary folder.
 
-    Three servers log their calls and obey a policy file; six clients work; somebody guesses keys, gets in with a stolen
-    one, reads /etc/passwd, fetches cloud metadata and runs a shell. Without a terminal it tells the story instead.
+    Three servers log their calls and obey a policy file; six clients work; somebody guesses keys, gets in with a
+    stolen one, reads /etc/passwd, fetches cloud metadata and runs a shell. Without a terminal it tells the story
+    instead.
     """
     with _folder(keep) as folder:
         if headless or not sys.stdout.isatty():

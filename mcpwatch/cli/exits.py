@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Final
+from typing import Final, NoReturn
 
 from mcpwatch.filter import FilterError
 from mcpwatch.formats.mapping import FormatError
@@ -35,6 +37,10 @@ class UsageError(Exception):
     """The options don't fit together. The message says which, and what to do."""
 
 
+class ConfigError(Exception):
+    """config.toml can't be used. The message says where, why, and what to do."""
+
+
 ERRORS: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (UsageError, Exit.USAGE),
     (FilterError, Exit.USAGE),
@@ -42,13 +48,58 @@ ERRORS: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (PolicyError, Exit.UNUSABLE),
     (SourceError, Exit.UNUSABLE),
     (FormatError, Exit.UNUSABLE),
+    (ConfigError, Exit.UNUSABLE),
 )
 
 
-def fail(message: object, code: Exit) -> None:
+def note(message: object) -> None:
+    """Say something on one line of standard error."""
+    with contextlib.suppress(OSError, AttributeError):  # closed: then nobody wants to know
+        print(f"mcpwatch: {safe(message, 2_000)}", file=sys.stderr, flush=True)
+
+
+def fail(message: object, code: Exit) -> NoReturn:
     """Say what is wrong on one line of standard error, and leave."""
-    print(f"mcpwatch: {safe(message, 2_000)}", file=sys.stderr)
+    note(message)
     sys.exit(code)
+
+
+class Stop:
+    """Takes SIGINT and SIGTERM for a command that finishes the line it is printing; a second SIGINT interrupts.
+
+    Attributes:
+        received: The signal, once there was one.
+        then: Called with it, from the signal handler.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.then: Callable[[], None] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, _: object) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+        if self.then is not None:
+            self.then()
+
+
+def prepare_streams() -> None:
+    """Make standard output one that can always be written to: it may be closed, or not speak UTF-8."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - stays open to the end
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        # what the terminal's encoding lacks becomes an escape instead of an error
+        reconfigure(errors="backslashreplace")
+
+
+def _give_up_output() -> None:
+    """Send what is still to be written nowhere: Python would complain again when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -57,8 +108,7 @@ def friendly() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # Python would complain again when it flushes standard output at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         sys.exit(Exit.DONE)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
@@ -66,5 +116,8 @@ def friendly() -> Iterator[None]:
         code = next(code for kind, code in ERRORS if isinstance(error, kind))
         fail(error, code)
     except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            _give_up_output()
+            fail("standard output can't be written: no space left on the device", Exit.UNUSABLE)
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{error.strerror or error}", Exit.UNUSABLE)

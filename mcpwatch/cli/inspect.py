@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from mcpwatch.cli.options import log_options, reading
+from mcpwatch.cli.options import json_option, log_options, reading
 from mcpwatch.formats.reader import Reader
 from mcpwatch.incidents.export import dump
 from mcpwatch.sources.saved import SavedLog, open_saved
@@ -28,7 +28,7 @@ Examples:
 @click.option(
     "--all", "everything", is_flag=True, help="List all kept lines that were not understood, not only some."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each log.")
+@json_option
 @log_options
 def inspect(
     files: tuple[str, ...],

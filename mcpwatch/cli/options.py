@@ -10,15 +10,23 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from mcpwatch.cli import config
 from mcpwatch.cli.exits import UsageError
 from mcpwatch.detection.hit import Severity
+from mcpwatch.filter import parse
 from mcpwatch.formats.mapping import FieldMap, load_mappings
+from mcpwatch.formats.reader import FORMATS
 from mcpwatch.monitor.pipeline import Reading
 from mcpwatch.policy.file import PolicyFile, find
+from mcpwatch.text import safe
 from mcpwatch.times import parse_duration, parse_time
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+SETTINGS: Final[set[str]] = set()
+"""The keys of config.toml: the names of all options made with `option`."""
 
 LEVELS: Final = tuple(severity.label for severity in Severity)
 
@@ -57,9 +65,9 @@ class Moment(click.ParamType[int]):
 def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
     """A click option that the environment and the configuration file can set as well."""
     long = next(name for name in names[0].split("/") if name.startswith("--"))
-    settings.setdefault("envvar", "MCPWATCH_" + long.removeprefix("--").replace("-", "_").upper())
-    settings.setdefault("show_envvar", False)
-    return click.option(*names, **settings)
+    name = long.removeprefix("--")
+    SETTINGS.add(name)
+    return click.option(*names, envvar=config.PREFIX + name.replace("-", "_").upper(), **settings)
 
 
 policy_option = option(
@@ -74,6 +82,20 @@ state_option = option(
     type=click.Path(file_okay=False),
     help="State folder. Default: /var/lib/mcpwatch if writable, else ~/.local/state/mcpwatch.",
 )
+read_only_option = option("--read-only", is_flag=True, help="Never change the policy file.")
+json_option = option("--json", "as_json", is_flag=True, help="JSON lines, no console.")
+theme_option = option("--theme", metavar="NAME", help="Theme of the console.")
+bandwidth_option = option("--low-bandwidth", is_flag=True, help="One refresh a second, ANSI colours.")
+utc_option = option(
+    "--utc/--local", "utc", default=True, help="Times in UTC (default) or in this machine's zone."
+)
+since_option = option(
+    "--since",
+    type=Duration(),
+    help="Begin that long ago. Default: the start of the UTC day, or 64 MiB before the end, whichever is nearer the "
+    "end.",
+)
+symlinks_option = option("--follow-symlinks", is_flag=True, help="Also follow logs that are symbolic links.")
 
 _LOG_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     policy_option,
@@ -89,14 +111,14 @@ _SHOW_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     option("--filter", "filter_text", metavar="EXPR", default="", help="What is shown, for example 'tier>=medium "
            "-status:success'. Detection and counters don't change."),
     option("--plain", is_flag=True, help="One plain line for each change, no console."),
-    option("--json", "as_json", is_flag=True, help="JSON lines, no console."),
+    json_option,
     option("--events", is_flag=True, help="With --json or --plain: the events too."),
     option("--fail-on", type=click.Choice(LEVELS), help="Exit 1 when there is an incident of this level or worse."),
     option("--reveal", is_flag=True, help="Show parameters without redaction."),
-    option("--read-only", is_flag=True, help="Never change the policy file."),
-    option("--theme", metavar="NAME", help="Theme of the console."),
-    option("--low-bandwidth", is_flag=True, help="One refresh a second, ANSI colours."),
-    option("--utc/--local", "utc", default=True, help="Times in UTC (default) or in this machine's zone."),
+    read_only_option,
+    theme_option,
+    bandwidth_option,
+    utc_option,
 )  # fmt: skip
 
 
@@ -136,30 +158,51 @@ class Show:
         """Whether lines are printed in place of the console."""
         return self.plain or self.as_json or not sys.stdout.isatty()
 
-    def check(self) -> None:
-        """Raise UsageError where options contradict each other."""
-        if self.plain and self.as_json:
+
+_NEARNESS: Final = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+
+
+def show_of(shown: dict[str, Any]) -> Show:
+    """What the running command shows. Of --plain and --json the nearer one wins: option, environment, file.
+
+    Raises:
+        UsageError: Options contradict each other.
+        FilterError: The filter can't be read.
+    """
+    source = click.get_current_context().get_parameter_source
+    if shown["plain"] and shown["as_json"]:
+        asked = [(_NEARNESS.index(found), name) for name in ("plain", "as_json") if (found := source(name))]
+        if len({nearness for nearness, _ in asked}) < 2:
             raise UsageError("--plain and --json exclude each other")
-        if self.events and not self.headless:
-            raise UsageError("--events goes with --plain or --json")
-        if self.from_ns is not None and self.to_ns is not None and self.from_ns >= self.to_ns:
-            raise UsageError("--from must be before --to")
+        shown = shown | {max(asked)[1]: False}
+    show = Show(**shown)
+    if show.events and not show.headless and source("events") is ParameterSource.COMMANDLINE:
+        raise UsageError("--events goes with --plain or --json")
+    if show.from_ns is not None and show.to_ns is not None and show.from_ns >= show.to_ns:
+        raise UsageError("--from must be before --to")
+    parse(show.filter_text)
+    return show
 
 
 def mappings(folder: str | None) -> list[FieldMap]:
     """The mapping files asked for, then those of the user's configuration folder. Raises FormatError."""
     found = load_mappings(Path(folder)) if folder else []
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    own = Path(base) / "mcpwatch" / "formats"
+    own = config.folder() / "formats"
     return found + (load_mappings(own) if own.is_dir() else [])
 
 
 def reading(
     formats: str | None, format_name: str, show: Show | None = None, *, coverage: bool = True
 ) -> Reading:
-    """How logs are read. Raises FormatError."""
+    """How logs are read. Raises FormatError for mapping files, UsageError for a format that there is none of."""
+    maps = mappings(formats)
+    known = [*FORMATS, *(found.name for found in maps)]
+    if format_name not in known:
+        raise UsageError(
+            f"--format {safe(format_name, 60)}: there is no such format; there are: {', '.join(known)}"
+        )
     return Reading(
-        mappings=mappings(formats),
+        mappings=maps,
         format_name=format_name,
         coverage=coverage,
         from_ns=show.from_ns if show is not None else None,

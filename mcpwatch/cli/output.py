@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from mcpwatch.cli.exits import Exit
+from mcpwatch.cli.exits import Exit, note
 from mcpwatch.cli.options import Show
 from mcpwatch.detection.hit import Severity
 from mcpwatch.event import AuditEvent
@@ -30,9 +30,6 @@ class Printer:
         self.count_since = count_since
         self._filter: Filter = parse(show.filter_text)
         self._out = sys.stdout
-        if hasattr(self._out, "reconfigure"):
-            # a terminal that is not UTF-8 gets escapes instead of an error
-            self._out.reconfigure(errors="backslashreplace")
 
     def changes(self, changes: Iterable[Change]) -> None:
         """What happened to incidents, as it happens."""
@@ -67,6 +64,9 @@ class Printer:
             )
             self._line(f"{record['lines']} lines: {lines}; {record['events']} events; incidents: {found}")
         self._out.flush()
+        for name, reader in self.pipeline.readers.items():
+            if reader.not_understood and not reader.understood:
+                note(f"{name}: not one of its lines is an audit record: see mcpwatch inspect")
 
     def events(self, events: Iterable[AuditEvent]) -> None:
         """The events that the filter lets through, if they were asked for."""
@@ -81,6 +81,7 @@ class Printer:
                 self._line(dump(event_record(event, tier, reveal=self.show.reveal)))
             else:
                 self._line(event_line(event, tier, reveal=self.show.reveal))
+        self._out.flush()
 
     def exit_code(self) -> Exit:
         """1 when there is an incident at or above --fail-on, else 0."""

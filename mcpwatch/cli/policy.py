@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from mcpwatch.cli.exits import Exit
-from mcpwatch.cli.options import log_options, policy_option, reading
+from mcpwatch.cli.options import json_option, log_options, policy_option, reading
 from mcpwatch.incidents.export import dump
 from mcpwatch.monitor.pipeline import Pipeline, saved_events
 from mcpwatch.policy.draft import ToolsSeen, draft
@@ -23,7 +23,9 @@ from mcpwatch.sources.saved import open_saved
 from mcpwatch.text import safe
 
 
-@click.group()
+@click.group(
+    epilog="\b\nExamples:\n  mcpwatch policy init --from audit.jsonl --output policy.yaml\n  mcpwatch policy lint"
+)
 def policy() -> None:
     """Make a policy file from a log, and check one."""
 
@@ -86,7 +88,7 @@ Examples:
 
 @policy.command(epilog=LINT_EPILOG)
 @policy_option
-@click.option("--json", "as_json", is_flag=True, help="JSON lines.")
+@json_option
 def lint(policy: str | None, as_json: bool) -> None:
     """Check a policy file: errors (exit 3), then what is looser, older or odder than it should be (exit 1)."""
     path = find(policy, os.environ, Path.cwd())

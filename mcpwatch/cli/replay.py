@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
 import time
@@ -11,10 +12,10 @@ from typing import Final
 
 import click
 
-from mcpwatch.cli.exits import Exit, UsageError
-from mcpwatch.cli.options import Show, log_options, policy_file, reading, show_options, state_dir
+from mcpwatch.cli.exits import Exit, Stop, UsageError, note
+from mcpwatch.cli.options import Show, log_options, policy_file, reading, show_of, show_options, state_dir
 from mcpwatch.cli.output import Printer
-from mcpwatch.monitor.pipeline import Pipeline, Reading, saved_events
+from mcpwatch.monitor.pipeline import NO_POLICY, Pipeline, Reading, saved_events
 from mcpwatch.policy.file import PolicyFile
 from mcpwatch.sources.saved import SavedLog, open_saved
 
@@ -46,8 +47,7 @@ def replay(
     FILES are plain or .gz. A rotation set (a.jsonl.2, a.jsonl.1, a.jsonl) counts as one log; several logs are merged
     by time. With a terminal it draws the console, with a timeline to go along.
     """
-    show = Show(**shown)  # type: ignore[arg-type]
-    show.check()
+    show = show_of(shown)
     if "-" in files:
         raise UsageError("replay reads files; to read a pipe use: mcpwatch tail -")
     paths = [Path(name) for name in files]
@@ -67,19 +67,20 @@ def _headless(logs: list[SavedLog], file: PolicyFile, how: Reading, show: Show) 
     pipeline = Pipeline(file.policy, how)
     printer = Printer(show, pipeline)
     progress = _Progress(logs)
-    code = None
-    try:
-        for events in saved_events(logs, pipeline):
-            batch = pipeline.observe(events)
-            if show.events:
-                printer.events(batch.events)
-            progress.show()
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
+    if file.path is None:
+        note(NO_POLICY)
+    stop = Stop()
+    for events in saved_events(logs, pipeline):
+        batch = pipeline.observe(events)
+        if show.events:
+            printer.events(batch.events)
+        progress.show()
+        if stop.received is not None:
+            break
     progress.clear()
     printer.incidents()
     printer.summary()
-    return code or printer.exit_code()
+    return Exit.INTERRUPTED if stop.received == signal.SIGINT else printer.exit_code()
 
 
 class _Progress:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from mcpwatch.cli.options import policy_file, policy_option
+from mcpwatch.cli.options import json_option, policy_file, policy_option
 from mcpwatch.detection.rules import BY_ID, RULES, Rule
 from mcpwatch.incidents.export import dump
 from mcpwatch.policy.model import Alerts
 
 
-@click.group()
+@click.group(epilog="\b\nExamples:\n  mcpwatch rules list\n  mcpwatch rules show enforcement-gap")
 def rules() -> None:
     """What is detected, and why."""
 
@@ -20,7 +20,7 @@ def rules() -> None:
 @rules.command(
     "list", epilog="\b\nExamples:\n  mcpwatch rules list\n  mcpwatch rules list --json | jq -r .id"
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON lines, with runbooks.")
+@json_option
 @policy_option
 def list_rules(as_json: bool, policy: str | None) -> None:
     """List the rules with their severity and limit under the policy in use."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import re
 import sys
 import threading
 from collections.abc import Sequence
@@ -13,21 +13,23 @@ from typing import Final
 
 import click
 
-from mcpwatch.cli.exits import Exit, UsageError
+from mcpwatch.cli.exits import Exit, Stop, UsageError, note
 from mcpwatch.cli.options import (
-    Duration,
     Show,
     log_options,
-    option,
     policy_file,
     reading,
+    show_of,
     show_options,
+    since_option,
     state_dir,
+    symlinks_option,
 )
 from mcpwatch.cli.output import Printer
-from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.live import Live, begin, day_start, wall_clock
 from mcpwatch.monitor.monitor import Monitor, Settings
+from mcpwatch.sources.block import Gap
+from mcpwatch.sources.follow import Delivery, SourceStatus
 from mcpwatch.sources.live import LiveSet
 from mcpwatch.text import SafeText, safe
 
@@ -40,15 +42,13 @@ Examples:
 """
 
 
+_DIGITS: Final = re.compile(r"(?<![\w.])[\d,]+ ")
+
+
 @click.command(epilog=EPILOG)
 @click.argument("sources", nargs=-1, required=True)
-@option(
-    "--since",
-    type=Duration(),
-    help="Begin that long ago. Default: the start of the UTC day, or 64 MiB before "
-    "the end, whichever is nearer the end.",
-)
-@option("--follow-symlinks", is_flag=True, help="Also follow logs that are symbolic links.")
+@since_option
+@symlinks_option
 @log_options
 @show_options
 def tail(
@@ -65,8 +65,8 @@ def tail(
 
     SOURCES are paths, globs, folders, or - for standard input. A file that is not there yet is waited for.
     """
-    show = Show(**shown)  # type: ignore[arg-type]
-    show.check()
+    show = show_of(shown)
+    stop = Stop() if show.headless else None
     file = policy_file(policy)
     how = reading(formats, format_name, show)
     now = wall_clock()
@@ -79,8 +79,8 @@ def tail(
     pipe = _free_the_keyboard() if "-" in sources and not show.headless else 0
     live_sources = LiveSet(sources, follow_symlinks=follow_symlinks, start=starts, stdin=pipe)
     starts.announce()
-    if show.headless:
-        sys.exit(_headless(monitor, live_sources, show, starts.count_since))
+    if stop is not None:
+        sys.exit(_headless(monitor, live_sources, show, starts.count_since, _Notices(monitor, sources), stop))
     sys.exit(_console(monitor, live_sources, show))
 
 
@@ -115,15 +115,44 @@ class _Starts:
             )
 
 
-def _headless(monitor: Monitor, sources: LiveSet, show: Show, count_since: int | None) -> Exit:
+class _Notices:
+    """Says on standard error what standard output has no line for: the banners, and sources that can't be read."""
+
+    def __init__(self, monitor: Monitor, specs: Sequence[str]) -> None:
+        self._monitor = monitor
+        self._specs = specs
+        self._banners: set[str] = set()
+        self._notes: dict[str, str] = {}
+
+    def __call__(self, delivered: Delivery, statuses: Sequence[SourceStatus]) -> None:
+        """Say what is new (see `monitor.live.Look`)."""
+        banners = [*self._monitor.settings.notices, *self._monitor.snapshot().notices]
+        if not statuses:
+            banners.append(safe(f"no log at {', '.join(self._specs)} yet: waiting for one"))
+        # a banner whose count goes up is the same banner
+        shown = {_DIGITS.sub("", banner): banner for banner in banners}
+        for banner in shown.keys() - self._banners:
+            note(shown[banner])
+        self._banners = set(shown)
+        for item in delivered:
+            if isinstance(item, Gap):
+                lost = f"{item.size:,} bytes lost" if item.size is not None else "lost bytes unknown"
+                note(f"{item.source}: gap at byte {item.offset:,}: {item.reason} ({lost})")
+        for status in statuses:
+            before = self._notes.get(status.name, "")
+            if status.note != before:
+                self._notes[status.name] = status.note
+                note(f"{status.name}: {status.note or status.state}")
+
+
+def _headless(
+    monitor: Monitor, sources: LiveSet, show: Show, count_since: int | None, notices: _Notices, stop: Stop
+) -> Exit:
     printer = Printer(show, monitor.pipeline, count_since)
-
-    def tell(changes: Sequence[Change]) -> None:
-        printer.changes(changes)
-
-    live = Live(monitor, sources, tell, printer.events if show.events else None)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: live.stop())
+    live = Live(monitor, sources, printer.changes, printer.events if show.events else None, notices)
+    stop.then = live.stop
+    if stop.received is not None:
+        live.stop()
     live.run()
     printer.final()
     printer.summary(held=monitor.snapshot().counters.held)

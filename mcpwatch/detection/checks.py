@@ -6,7 +6,7 @@ those on a kind of call stands a guard, which looks at the event alone and says 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
@@ -79,14 +79,14 @@ class Case(NamedTuple):
 
     Attributes:
         time_ns: The event's time, or the best guess where it has none.
-        identified_ns: When a caller was last named in this source, None if never.
+        identified_ns: When a caller was last named in this source; before every time if never.
     """
 
     event: AuditEvent
     who: Who
     what: What
     time_ns: int
-    identified_ns: int | None
+    identified_ns: int
     policy: Policy
     judge: Judge
     enforcement: list[Enforcement]
@@ -154,13 +154,16 @@ def _tool_checks(judge: ToolJudge, policy: Policy) -> tuple[Guard | None, tuple[
     if any(applies for applies, _ in always):
         return _always, checks
     findings = judge.findings
+    suspects: Callable[[Mapping[str, object] | None], object] = (
+        findings if judge.restricted else judge.may_fetch
+    )
 
     def suspect_arguments(event: AuditEvent) -> object:
-        return findings(event.params)
+        return suspects(event.params)
 
     def suspect_scope(event: AuditEvent) -> object:
         scopes = event.scopes
-        return scopes is None or scope not in scopes or findings(event.params)
+        return scopes is None or scope not in scopes or suspects(event.params)
 
     def suspect_record(event: AuditEvent) -> object:
         return lacks_a_field(event) or (scope is not None and suspect_scope(event)) or findings(event.params)
@@ -341,7 +344,6 @@ def _nobody(case: Case) -> Iterable[Found]:
     if (
         case.what.status == "success"
         and case.what.kind in REQUEST_KINDS
-        and case.identified_ns is not None
         and abs(case.time_ns - case.identified_ns) < IDENTIFIED_WITHIN
     ):
         yield Found(

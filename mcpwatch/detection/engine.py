@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcpwatch.detection.checks import IDENTIFIED_WITHIN, Case, Enforcement, What, Who, for_caller, for_shape
 from mcpwatch.detection.distinct import DistinctCount
 from mcpwatch.detection.hit import Hit, Severity, Subject
 from mcpwatch.detection.principal import subject_of
-from mcpwatch.detection.reference import ReferenceTime
+from mcpwatch.detection.reference import LATE_RUN, NEVER, ReferenceTime
 from mcpwatch.detection.rules import BY_ID, WINDOW_RULES, Rule
 from mcpwatch.detection.windows import MAX_TIMES, CountWindow, DistinctWindow
-from mcpwatch.event import AuditEvent, Caller, Shape
+from mcpwatch.event import AuditEvent, Caller, Origin, Shape
 from mcpwatch.policy.judge import Judge
 from mcpwatch.policy.model import Policy, Tier
 
@@ -30,8 +30,28 @@ SWEEP_EVERY: Final = 65_536
 _MAX_SHAPES: Final = 4_096
 
 Window = CountWindow | DistinctWindow
-Feed = tuple[Window, str, Rule, Subject]
-"""What an event of some caller enters: the window, its session for windows of sessions, the rule, and the subject."""
+
+
+class _CountFeed(NamedTuple):
+    """A window of times that a caller's events enter."""
+
+    window: CountWindow
+    rule: Rule
+    subject: Subject
+
+
+class _SessionFeed:
+    """A window of sessions that a caller's events enter, with the stretch of the caller's own session in it."""
+
+    __slots__ = ("rule", "session", "stretch", "subject", "window")
+
+    def __init__(self, window: DistinctWindow, session: str, rule: Rule, subject: Subject) -> None:
+        self.window, self.session, self.rule, self.subject = window, session, rule, subject
+        self.stretch = window.stretch(session)
+
+
+Feeds = tuple[tuple[tuple[list[int], int, int, _CountFeed], ...], tuple[_SessionFeed, ...]]
+"""Those of times, each with its times, minus its need, and its width at hand; and those of sessions."""
 
 
 class Engine:
@@ -104,60 +124,71 @@ class Engine:
     def observe(self, events: Iterable[AuditEvent]) -> list[Hit]:
         """Judge events in the order in which their sources have them; the hits, in the same order."""
         hits: list[Hit] = []
-        met, learnt = self._met, self._learnt
-        lateness = self._lateness
-        origin, reference = None, ReferenceTime()
-        seen = 0
+        met, learnt, lateness = self._met, self._learnt, self._lateness
+        origin: Origin | None = None
+        source = ReferenceTime()
+        reference = previous = identified = NEVER
+        late_run = seen = 0
         for event in events:
             seen += 1
             if event.origin is not origin:
+                source.time, source.previous, source.late_run = reference, previous, late_run
+                source.identified = identified
                 origin = event.origin
-                reference = self._reference(origin.source)
-                self._fresh.add(origin.source)
-            caller = met.get(event.caller) or self._meet(event.caller)
-            counted = learnt.get(event.shape) or self._learn(event.shape)
-            counted.count += 1
+                assert origin is not None
+                source = self._reference(origin.source)
+                reference, previous, late_run = source.time, source.previous, source.late_run
+                identified = source.identified
+            try:
+                caller, kind = met[event.caller], learnt[event.shape]
+            except KeyError:
+                caller, kind = self._meet(event.caller), self._learn(event.shape)
+            kind.count += 1
             time = event.time_ns
             if time is not None:
-                if reference.is_late(time, lateness):
+                if time >= previous:
+                    if previous > reference:
+                        reference = previous
+                elif time > reference:
+                    reference = time
+                previous = time
+                if time < reference - lateness:
                     self.late += 1
+                    late_run += 1
+                    if late_run == LATE_RUN:
+                        reference, late_run = NEVER, 0
                 else:
-                    feeds = caller.feeds.get(counted.feeds)
-                    if feeds is None:
-                        feeds = self._feeds(caller, counted.feeds)
+                    late_run = 0
                     call_id = event.call_id
-                    for window, session, rule, subject in feeds:
-                        if isinstance(window, CountWindow):
-                            if call_id is None and time >= window.times[-1]:
-                                # the usual case of CountWindow.add, written out: a call costs as much again
-                                window.times.append(time)
-                                if time - window.times[-window.need] >= window.width:
-                                    continue
-                                peak = window.fullest(time)
-                            else:
-                                peak = window.add(time, call_id)
+                    counts, sessions = caller.feeds.get(kind.feeds) or self._feeds(caller, kind.feeds)
+                    # The usual case of each window's `add` is written out: a call would cost as much again.
+                    for times, back, width, feed in counts:
+                        if call_id is None and time >= times[-1]:
+                            times.append(time)
+                            if time - times[back] >= width:
+                                continue
+                            peak = feed.window.fullest(time)
                         else:
-                            peak = window.add(time, session)
-                        if not peak:
+                            peak = feed.window.add(time, call_id)
+                        if peak:
+                            hits.append(_window_hit(feed.rule, feed.subject, event, peak))
+                    for distinct in sessions:
+                        window, stretch = distinct.window, distinct.stretch
+                        if stretch[1] >= time >= window.newest and not window.crowded:
+                            window.newest = time
+                            stretch[1] = time + window.width
                             continue
-                        hits.append(
-                            Hit(
-                                rule.id,
-                                subject,
-                                time,
-                                rule.severity or Severity.MEDIUM,
-                                counted.what.status,
-                                "",
-                                peak,
-                                origin.source,
-                                event.line,
-                                event.offset,
-                            )
-                        )
+                        peak = window.add(time, distinct.session)
+                        distinct.stretch = window.stretch(distinct.session)
+                        if peak:
+                            hits.append(_window_hit(distinct.rule, distinct.subject, event, peak))
                     if caller.identified:
-                        reference.identified = time
-            if caller.checks or (counted.guard is not None and counted.guard(event)):
-                self._check(event, caller, counted, reference, hits)
+                        identified = time
+            if caller.checks or kind.guard(event):
+                source.time, source.previous, source.identified = reference, previous, identified
+                self._check(event, caller, kind, source, hits)
+        source.time, source.previous, source.late_run = reference, previous, late_run
+        source.identified = identified
         self._until_sweep -= seen
         if self._until_sweep <= 0:
             self._sweep()
@@ -172,12 +203,12 @@ class Engine:
         return (self._met.get(event.caller) or self._meet(event.caller)).who
 
     def _check(
-        self, event: AuditEvent, caller: _Met, counted: _Learnt, reference: ReferenceTime, hits: list[Hit]
+        self, event: AuditEvent, caller: _Met, counted: _Learnt, source: ReferenceTime, hits: list[Hit]
     ) -> None:
-        time = event.time_ns if event.time_ns is not None else reference.best_guess
+        time = event.time_ns if event.time_ns is not None else source.best_guess
         who = caller.who
         case = Case(
-            event, who, counted.what, time, reference.identified, self.policy, self.judge, self.enforcement
+            event, who, counted.what, time, source.identified, self.policy, self.judge, self.enforcement
         )
         for checks in (counted.what.checks, who.checks):
             for check in checks:
@@ -214,23 +245,26 @@ class Engine:
         self._counts = self.counts
         self._learnt.clear()
 
-    def _feeds(self, caller: _Met, kinds: frozenset[str]) -> tuple[Feed, ...]:
+    def _feeds(self, caller: _Met, kinds: frozenset[str]) -> Feeds:
         """The windows that an event of this caller enters; made where they are missing."""
         if any(len(pool) >= MAX_SUBJECTS for pool in self._pools.values()):
             self._sweep()  # not between two windows of one caller: it would free the first, still empty, one
-        feeds: list[Feed] = []
+        counts: list[tuple[list[int], int, int, _CountFeed]] = []
+        sessions: list[_SessionFeed] = []
         identity = caller.who.identity
         for rule in WINDOW_RULES:
             counting = rule.window
             if counting is None or counting.counts not in kinds:
                 continue
             subject = subject_of(rule.subject, identity)
-            if subject is None:
+            if subject is None or (counting.distinct and identity["session"] is None):
                 continue
-            session = identity["session"] or ""
-            if session or not counting.distinct:
-                feeds.append((self._window(rule, subject), session, rule, subject))
-        caller.feeds[kinds] = found = tuple(feeds)
+            window = self._window(rule, subject)
+            if isinstance(window, CountWindow):
+                counts.append((window.times, -window.need, window.width, _CountFeed(window, rule, subject)))
+            else:
+                sessions.append(_SessionFeed(window, identity["session"] or "", rule, subject))
+        caller.feeds[kinds] = found = (tuple(counts), tuple(sessions))
         return found
 
     def _window(self, rule: Rule, subject: Subject) -> Window:
@@ -254,6 +288,7 @@ class Engine:
         return min(rule.window.need(alerts), MAX_TIMES), width, width + alerts.allowed_lateness
 
     def _reference(self, source: str) -> ReferenceTime:
+        self._fresh.add(source)
         reference = self._references.get(source)
         if reference is None:
             reference = self._references[source] = ReferenceTime()
@@ -268,7 +303,7 @@ class Engine:
         self._until_sweep = SWEEP_EVERY
         references = [self._references[source].time for source in self._fresh]
         self._fresh = set()
-        now = min((time for time in references if time is not None), default=None)
+        now = min((time for time in references if time != NEVER), default=None)
         for (rule_id, kinds), pool in self._pools.items():
             kept = pool
             if now is not None:
@@ -284,6 +319,16 @@ class Engine:
         self._met.clear()
 
 
+def _never(_: AuditEvent) -> object:
+    return False
+
+
+def _window_hit(rule: Rule, subject: Subject, event: AuditEvent, peak: int) -> Hit:
+    severity = rule.severity or Severity.MEDIUM
+    time, status = event.time_ns or 0, event.status or "unknown"
+    return Hit(rule.id, subject, time, severity, status, "", peak, event.source, event.line, event.offset)
+
+
 class _Learnt:
     """A kind of event, and how many of it there were."""
 
@@ -292,7 +337,7 @@ class _Learnt:
     def __init__(self, what: What) -> None:
         self.what = what
         self.feeds = what.feeds
-        self.guard = what.guard
+        self.guard = what.guard or _never
         self.count = 0
 
 
@@ -305,4 +350,4 @@ class _Met:
         self.who = who
         self.checks = who.checks
         self.identified = who.identified
-        self.feeds: dict[frozenset[str], tuple[Feed, ...]] = {}
+        self.feeds: dict[frozenset[str], Feeds] = {}

@@ -141,6 +141,7 @@ class DistinctWindow:
         self.live: dict[str, list[int]] = {}
         """Value -> [from, until] of its newest stretch; soonest to end first while `crowded`."""
         self.crowded = False
+        """Whether there are enough values to fire. While not, an event of a live value only moves its `until`."""
         self.past: list[tuple[int, int, str]] = []
         """Ended stretches, (from, until, value), kept for late events."""
 
@@ -157,14 +158,21 @@ class DistinctWindow:
             if stretch[1] < time_ns:
                 self.past.append((stretch[0], stretch[1], value))
                 stretch[0] = time_ns
+                if len(self.past) > 2 * MAX_TIMES:
+                    self._end_before(time_ns, settled)
             stretch[1] = time_ns + self.width
             if self.crowded:
+                # kept in order of their end
                 del live[value]
                 live[value] = stretch
         if len(live) < self.need:
             return 0
         self._end_before(time_ns, settled)
         return min(len(live), MAX_TIMES) if len(live) >= self.need else 0
+
+    def stretch(self, value: str) -> list[int]:
+        """The live stretch of a value, [from, until]; one that is over where there is none."""
+        return self.live.get(value) or [_NEVER, _NEVER]
 
     def is_needed(self, now_ns: int) -> bool:
         """Whether an event from `now_ns` on could still meet what is held."""
@@ -173,7 +181,8 @@ class DistinctWindow:
     def set_limits(self, need: int, width: int, keep: int) -> None:
         """Take over other limits."""
         self.need, self.width, self.keep = need, width, keep
-        self.crowded = False
+        self._sort()
+        self.crowded = len(self.live) >= need
 
     def _end_before(self, time_ns: int, settled: int) -> None:
         """Move what has ended out of `live`, and forget what no late event can touch.
@@ -190,6 +199,7 @@ class DistinctWindow:
                 break
             del live[value]
             past.append((stretch[0], stretch[1], value))
+            stretch[1] = _NEVER  # whoever holds it must see that it is over
         self.crowded = len(live) >= self.need
         if len(past) > 64 and (len(past) > MAX_TIMES or past[0][1] <= settled - self.keep):
             oldest = settled - self.keep
@@ -205,8 +215,12 @@ class DistinctWindow:
         stretch = self.live.get(value)
         if stretch is not None and time_ns <= stretch[1] and end >= stretch[0]:
             stretch[0], stretch[1] = min(stretch[0], time_ns), max(stretch[1], end)
-        elif stretch is None and end > self.newest:
-            self.live[value] = [time_ns, end]
+        elif end > self.newest and (stretch is None or stretch[1] < time_ns):
+            if stretch is None:
+                self.live[value] = [time_ns, end]
+            else:
+                self.past.append((stretch[0], stretch[1], value))
+                stretch[0], stretch[1] = time_ns, end
         else:
             self.past.append((time_ns, end, value))
         self.crowded = False

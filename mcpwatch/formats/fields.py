@@ -121,7 +121,10 @@ def duration_of(value: object, unit_ms: float = 1.0) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        number = float(value) * unit_ms if abs(value) < 1e300 else math.inf
+        try:
+            number = float(value) * unit_ms
+        except OverflowError:
+            return None
         return number if 0 <= number < math.inf else None
     if isinstance(value, str) and len(value) <= 64:
         text = value.strip()

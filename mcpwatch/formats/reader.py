@@ -26,9 +26,13 @@ FUTURE_NS: Final = 60 * SECOND
 FORMATS: Final = ("auto", "native", "generic")
 """Formats that need no mapping file. `auto` takes each record as it comes."""
 
-_CACHED_TIMES: Final = 100_000
+_CACHED_MINUTES: Final = 10_000
 _CACHED_CALLERS: Final = 50_000
 _CACHED_SHAPES: Final = 4_096
+# The parts of a timestamp behind its minute. A table look-up reads and checks a part at once.
+_SECONDS: Final = {f"{second:02d}.": second * SECOND for second in range(60)}
+_MILLIS: Final = {f"{part:03d}": part * 1_000_000 for part in range(1_000)}
+_MICROS: Final = {"Z": 0} | {f"{part:03d}Z": part * 1_000 for part in range(1_000)}
 _BLANKS: Final = b" \t\r\n\x0b\x0c\0"
 
 
@@ -105,10 +109,11 @@ class Reader:
         self.calls = 0
         self.lacking = [0] * len(FIVE_FIELDS)
         self._covers = coverage
-        self._callers: dict[tuple[str | None, ...], _RawCaller] = {}
-        self._shapes: dict[tuple[str | None, ...], _RawShape] = {}
-        self._seconds: dict[str, int] = {}
-        self._fractions: dict[str, int] = {}
+        self._callers: dict[tuple[str | None, ...], Caller] = {}
+        self._odd_callers: dict[tuple[str | None, ...], Caller] = {}
+        self._shapes: dict[tuple[str | None, ...], Shape] = {}
+        self._odd_shapes: dict[tuple[str | None, ...], Shape] = {}
+        self._minutes: dict[str, int] = {}
 
     def read(self, block: Block, arrived_ns: int | None = None) -> list[AuditEvent]:
         """Turn a block into events, in order. `arrived_ns` is this machine's clock when live, else None."""
@@ -134,66 +139,60 @@ class Reader:
     def _read_lines(self, block: Block, arrived_ns: int | None) -> list[AuditEvent]:
         """The hot loop: native records by the typed decoder, everything else the long way."""
         events: list[AuditEvent] = []
-        append = events.append
-        decode, seconds, fractions = _decode, self._seconds, self._fractions
-        callers, shapes = self._callers, self._shapes
+        append, decode = events.append, _decode
+        callers, shapes, minutes = self._callers, self._shapes, self._minutes
         native = self.native and not self.mappings
         slow = 0
         event: AuditEvent | None
         for index, raw in enumerate(block.lines):
-            event = stamp = None
-            if native:
-                try:
-                    event = decode(raw)
-                    stamp = event.timestamp
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                    event = None
-            if stamp is None or event is None or event.tool is None:
+            try:
+                event = decode(raw) if native else None
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                event = None
+            if event is None or event.tool is None or event.timestamp is None:
                 slow += 1
                 event = self._read_slowly(raw, block, index)
                 if event is None:
                     continue
-                stamp = event.timestamp
             auth = event.auth
-            who = (
-                event.key_id,
-                event.client_id,
-                event.session_id,
-                event.source_ip,
-                None if auth is None else auth.subject,
-                None if auth is None else auth.method,
-            )
-            caller = callers.get(who)
-            if caller is None:
-                caller = self._meet(who)
+            who: tuple[str | None, ...] = (event.key_id, event.client_id, event.session_id, event.source_ip)
+            if auth is not None:
+                who = (*who, auth.subject, auth.method)
             what = (event.event, event.tool, event.status)
-            shape = shapes.get(what)
-            if shape is None:
-                shape = self._learn(what)
-            if caller.raw or shape.raw:
-                _normalise(event, caller, shape)
-            event.caller = caller
-            event.shape = shape
+            try:
+                event.caller = callers[who]
+                event.shape = shapes[what]
+            except KeyError:
+                self._introduce(event, who, what)
             event.origin = block
             event.index = index
-            # the usual shapes, 2026-11-20T08:00:05.123456Z and .123Z, by a cache of seconds; others the long way
-            if type(stamp) is str and (second := seconds.get(stamp[:20])) is not None:
-                if (fraction := fractions.get(stamp[20:])) is not None:
-                    event.time_ns = second + fraction
-                elif stamp[26:] == "Z" and (digits := stamp[20:26]).isdecimal() and stamp.isascii():
-                    event.time_ns = second + int(digits) * 1000
-                else:
-                    self._set_time(event, stamp, arrived_ns)
-            else:
+            stamp: Any = event.timestamp
+            try:
+                # the usual shape, 2026-11-20T08:00:05.123456Z or .123Z, by tables; any other the long way
+                event.time_ns = (
+                    minutes[stamp[:17]] + _SECONDS[stamp[17:20]] + _MILLIS[stamp[20:23]] + _MICROS[stamp[23:]]
+                )
+            except (KeyError, TypeError):
                 self._set_time(event, stamp, arrived_ns)
             append(event)
         self.formats["native"] += len(block.lines) - slow
         return events
 
-    def _meet(self, who: tuple[str | None, ...]) -> _RawCaller:
-        if len(self._callers) >= _CACHED_CALLERS:
-            self._callers.clear()
-        key, client, session, source_ip, subject, method = who
+    def _introduce(
+        self, event: AuditEvent, who: tuple[str | None, ...], what: tuple[str | None, ...]
+    ) -> None:
+        """Give an event whose caller or kind is new, or is not written in the normal form, its caller and shape."""
+        event.caller = caller = self._callers.get(who) or self._meet(who)
+        event.shape = shape = self._shapes.get(what) or self._learn(what)
+        event.event, event.tool, event.status = shape.kind, shape.tool, shape.status
+        event.key_id, event.client_id, event.session_id = caller.key, caller.client, caller.session
+        event.source_ip = caller.source_ip
+        if event.auth is not None:
+            event.auth.subject = caller.subject
+
+    def _meet(self, who: tuple[str | None, ...]) -> Caller:
+        """The caller that a record names. One in the normal form is kept where the loop looks first."""
+        key, client, session, source_ip, subject, method = (*who, None, None)[:6]
         clean = (
             text_of(key),
             text_of(client),
@@ -202,20 +201,26 @@ class Reader:
             text_of(subject),
             method,
         )
-        caller = self._callers[who] = _RawCaller(*clean, raw=clean != who)
+        kept = self._callers if clean[: len(who)] == who else self._odd_callers
+        caller = kept.get(who)
+        if caller is None:
+            if len(kept) >= _CACHED_CALLERS:
+                kept.clear()
+            caller = kept[who] = Caller(*clean)
         return caller
 
-    def _learn(self, what: tuple[str | None, ...]) -> _RawShape:
-        if len(self._shapes) >= _CACHED_SHAPES:
-            self._shapes.clear()
+    def _learn(self, what: tuple[str | None, ...]) -> Shape:
+        """The kind of event that a record is. One in the normal form is kept where the loop looks first."""
         kind, tool, status = what
         name = text_of(tool)
-        shape = self._shapes[what] = _RawShape(
-            "request" if name is None and tool is not None and kind == "tool_call" else kind or "request",
-            name,
-            status or "unknown",
-            raw=name != tool,
-        )
+        if name is None and tool is not None and kind == "tool_call":
+            kind = "request"
+        kept = self._shapes if name == tool else self._odd_shapes
+        shape = kept.get(what)
+        if shape is None:
+            if len(kept) >= _CACHED_SHAPES:
+                kept.clear()
+            shape = kept[what] = Shape(kind or "request", name, status or "unknown")
         return shape
 
     @property
@@ -301,17 +306,15 @@ class Reader:
             event.flags |= Flag.INFERRED_TIME
 
     def _remember(self, stamp: str) -> None:
-        """Cache what of a usual timestamp comes again: its second, and its fraction where that is short."""
-        if not (stamp[19:20] == "." and stamp[10:11] == "T" and stamp.isascii()):
+        """Cache the minute of a usual timestamp: a log stays in it for a while."""
+        minute = stamp[:17]
+        if stamp[10:11] != "T" or stamp[17:20] not in _SECONDS or not stamp.isascii():
             return
-        whole = parse_rfc3339(stamp[:19] + "Z")
-        part = parse_rfc3339("1970-01-01T00:00:00." + stamp[20:])
-        for cache, name, value in ((self._seconds, stamp[:20], whole), (self._fractions, stamp[20:], part)):
-            if value is None or (cache is self._fractions and len(name) > 4):
-                continue
-            if len(cache) >= _CACHED_TIMES:
-                cache.clear()
-            cache[name] = value[0]
+        found = parse_rfc3339(minute + "00Z")
+        if found is not None:
+            if len(self._minutes) >= _CACHED_MINUTES:
+                self._minutes.clear()
+            self._minutes[minute] = found[0]
 
     def _note_coverage(self, events: list[AuditEvent]) -> None:
         for event in events:
@@ -353,29 +356,6 @@ _NATIVE_NAMES: Final = frozenset(
     for field in msgspec.structs.fields(AuditEvent)
     if not field.encode_name.startswith("\0")
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _RawCaller(Caller):
-    """A caller; `raw` when the record spells an absent value, or an address with its port."""
-
-    raw: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _RawShape(Shape):
-    """A shape; `raw` when the record spells an absent tool."""
-
-    raw: bool = False
-
-
-def _normalise(event: AuditEvent, caller: Caller, shape: Shape) -> None:
-    """Write what the caller and the shape resolved back into the record."""
-    event.event, event.tool, event.status = shape.kind, shape.tool, shape.status
-    event.key_id, event.client_id, event.session_id = caller.key, caller.client, caller.session
-    event.source_ip = caller.source_ip
-    if event.auth is not None:
-        event.auth.subject = caller.subject
 
 
 def _orjson_exact(text: bytes) -> Any:

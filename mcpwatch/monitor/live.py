@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.monitor import Monitor
 from mcpwatch.sources.bisect import offset_at
 from mcpwatch.sources.block import Block
+from mcpwatch.sources.follow import Delivery, SourceStatus
+from mcpwatch.sources.lines import LineCutter
 from mcpwatch.sources.live import LiveSet
 from mcpwatch.times import DAY
 
@@ -20,8 +23,12 @@ PUBLISH_EVERY_S: Final = 0.25
 NEAREST_START: Final = 64 << 20
 """Without --since, reading begins at most this many bytes before the end of a log."""
 
+_PIECE: Final = 1 << 18
+
 Tell = Callable[[list[Change]], None]
 ShowEvents = Callable[[list[AuditEvent]], None]
+Look = Callable[[Delivery, Sequence[SourceStatus]], None]
+"""Shown what the sources delivered, and how it goes with each."""
 
 
 def begin(monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool) -> tuple[int, int | None]:
@@ -60,18 +67,24 @@ def begin(monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool) 
 
 def _line_after(path: Path, offset: int) -> tuple[int, bytes]:
     """The first line that begins after an offset, and where it begins."""
-    with path.open("rb") as log:
-        log.seek(offset - 1)
-        start = offset - 1 + len(log.readline())
-        return start, log.readline().rstrip(b"\n")
+    begun = None
+    for block in _blocks(path, "", offset - 1, path.stat().st_size):
+        for index, line in enumerate(block.lines):
+            if begun is not None:
+                return begun, line
+            # the rest of the line that the offset falls into; the next block begins behind all of it
+            begun = block.offset_at(index) + (block.oversize.length if block.oversize else len(line)) + 1
+    return begun or offset, b""
 
 
 def _blocks(path: Path, name: str, start: int, end: int) -> Iterator[Block]:
+    """The whole lines between two places. However long a line is, no more of it is held than of any other."""
+    cutter = LineCutter(name, start, None)
     with path.open("rb") as log:
         log.seek(start)
-        while start < end and (lines := log.readlines(min(end - start, 1 << 18))):
-            yield Block(name, [line.rstrip(b"\n") for line in lines], start, None)
-            start += sum(map(len, lines))
+        while start < end and (data := log.read(min(end - start, _PIECE))):
+            yield from cutter.feed(data)
+            start += len(data)
 
 
 def day_start(now_ns: int) -> int:
@@ -83,14 +96,21 @@ class Live:
     """Feeds a monitor from its sources until it is stopped."""
 
     def __init__(
-        self, monitor: Monitor, sources: LiveSet, tell: Tell | None = None, show: ShowEvents | None = None
+        self,
+        monitor: Monitor,
+        sources: LiveSet,
+        tell: Tell | None = None,
+        show: ShowEvents | None = None,
+        look: Look | None = None,
     ) -> None:
         self.monitor = monitor
         monitor.on_events = show
         self.sources = sources
         self._tell = tell
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._look = look
+        self._stopping = False
+        # a signal handler may put into this queue; to set an Event there can deadlock with its own wait
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._published = 0.0
         self.failure: BaseException | None = None
 
@@ -104,22 +124,24 @@ class Live:
             changes = monitor.take(delivered, now)
             monitor.note_sources(self.sources.statuses)
             changes += monitor.pipeline.fold.settle(now)
+        if self._look is not None:
+            self._look(delivered, self.sources.statuses)
         if changes and self._tell is not None:
             self._tell(changes)
 
     def run(self) -> None:
         """Tick until stopped, publishing at most four times a second."""
         try:
-            with self.monitor.policy_file.watch(self._wake.set):
-                while not self._stop.is_set():
+            with self.monitor.policy_file.watch(lambda: self._wake.put(None)):
+                while not self._stopping:
                     self.tick()
                     if time.monotonic() - self._published >= PUBLISH_EVERY_S:
                         self.monitor.publish()
                         self._published = time.monotonic()
                     if self.ended:
                         break
-                    if self._wake.wait(self.sources.wait_s):
-                        self._wake.clear()
+                    with contextlib.suppress(queue.Empty):
+                        self._wake.get(timeout=self.sources.wait_s)
                 self.tick()
                 self.monitor.publish()
         except BaseException as error:
@@ -129,9 +151,9 @@ class Live:
             self.sources.close()
 
     def stop(self) -> None:
-        """Ask `run` to end after one last tick."""
-        self._stop.set()
-        self._wake.set()
+        """Ask `run` to end after one last tick: from any thread, and from a signal handler."""
+        self._stopping = True
+        self._wake.put(None)
 
     @property
     def ended(self) -> bool:

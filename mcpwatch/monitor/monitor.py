@@ -19,7 +19,7 @@ from mcpwatch.event import AuditEvent
 from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor import details
 from mcpwatch.monitor.board import TIERS, Board, SessionStats, session_key
-from mcpwatch.monitor.pipeline import Batch, Pipeline, Reading
+from mcpwatch.monitor.pipeline import NO_POLICY, Batch, Pipeline, Reading
 from mcpwatch.monitor.rows import alert_row, event_row, session_label, short, targets_of
 from mcpwatch.policy.file import PolicyFile
 from mcpwatch.response.confirm import Confirmations
@@ -429,9 +429,7 @@ class Monitor:
     def _notices(self) -> tuple[SafeText, ...]:
         found = list(self.settings.notices)
         if self.policy_file.path is None:
-            found.append(
-                SafeText("no policy: nothing is restricted; make one with `mcpwatch policy init --from LOG`")
-            )
+            found.append(NO_POLICY)
         if self.policy_file.error is not None:
             found.append(safe(f"policy not usable, the last good one stays: {self.policy_file.error}", 300))
         for rule, count in sorted(self.pipeline.engine.evictions.items()):

@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit
@@ -17,7 +17,13 @@ from mcpwatch.incidents.fold import Change, Fold
 from mcpwatch.policy.model import Policy, Tier
 from mcpwatch.sources.block import Block
 from mcpwatch.sources.saved import SavedLog
+from mcpwatch.text import SafeText
 from mcpwatch.times import iso
+
+NO_POLICY: Final = SafeText(
+    "no policy: nothing is restricted; make one with `mcpwatch policy init --from LOG`"
+)
+"""The notice of a run on the built-in policy."""
 
 
 @dataclass(frozen=True, slots=True)

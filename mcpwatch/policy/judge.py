@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from mcpwatch.text import safe
 MAX_TOOLS: Final = 4_096
 """Tools whose judges are kept; further ones are judged the same way, only slower."""
 _MAX_CACHED: Final = 8_192
-_MAX_CACHED_TOGETHER: Final = 16_384
-_MAX_CACHED_TEXT: Final = 512
+_MAX_CACHED_TOGETHER: Final = 65_536
+_MAX_CACHED_TEXT: Final = 200
 _MAX_KEPT_NAME: Final = 256
 _NONE: Final[tuple[Finding, ...]] = ()
 
@@ -106,12 +107,13 @@ class ToolJudge:
         listed: Whether the policy has a row for it.
         enabled: Whether that row leaves it enabled; True without a row.
         policy: Its row.
+        restricted: Whether the row limits paths or domains.
         needs_params: Whether `findings` can find anything; if not, parameters needn't be looked at.
     """
 
     __slots__ = (
-        "_complete", "_in_repository", "_known", "_memory", "_roles", "_windows", "enabled", "listed",
-        "needs_params", "policy", "tier", "tool",
+        "_complete", "_in_repository", "_known", "_memory", "_names", "_roles", "_windows", "enabled", "listed",
+        "needs_params", "policy", "restricted", "tier", "tool",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, tool: str, memory: _Memory | None = None) -> None:
@@ -123,15 +125,43 @@ class ToolJudge:
         self._roles = Roles.of(tool, self.policy)
         row = self.policy or ToolPolicy()
         self._windows = looks_windows(row.allowed_paths)
-        restricted = row.allowed_paths is not None or row.allowed_domains is not None
+        self.restricted = row.allowed_paths is not None or row.allowed_domains is not None
         inert = self._roles.known is not None and self._roles.known.inert and row.url_params is None
         # an unrestricted tool may still be sent to a cloud metadata address
-        self.needs_params = restricted or not inert
+        self.needs_params = self.restricted or not inert
         self._complete = tuple(_complete(row, seen) for seen in range(4))
         self._memory = memory or _Memory()
         self._known = self._memory.new()
         # relative paths of calls about a repository are judged differently
         self._in_repository = self._memory.new()
+        self._names: dict[str, bool] = {}
+
+    def may_fetch(self, params: Mapping[str, object] | None) -> bool:
+        """Whether a call of a tool that isn't restricted could name a cloud metadata address after all.
+
+        Cheap, and never wrong when it says no: only a parameter with the name of a URL, a colon, or structure can.
+        """
+        if type(params) is not dict:
+            return params is not None
+        names = self._names
+        for name, value in params.items():
+            known = names.get(name)
+            if known is None:
+                known = self._note_name(name)
+            if known:
+                return True
+            if type(value) is str:
+                if ":" in value or "{" in value or "[" in value:
+                    return True
+            elif value is not None and not isinstance(value, int | float):
+                return True
+        return False
+
+    def _note_name(self, name: str) -> bool:
+        named, _ = self._roles.named(name)
+        if len(self._names) < _MAX_CACHED and len(name) <= _MAX_KEPT_NAME:
+            self._names[name] = bool(named & URL)
+        return bool(named & URL)
 
     def findings(self, params: Mapping[str, object] | None) -> tuple[Finding, ...]:
         """What is not fine about the paths and URLs of a call: paths first, the worst of each first.
@@ -152,14 +182,14 @@ class ToolJudge:
         bad: tuple[Finding, ...] = _NONE
         for item in params.items():
             try:
-                result = known[item]
+                seen |= known[item]  # type: ignore[operator]
             except (KeyError, TypeError):
                 result = self._look(item, known, repository)
-            if isinstance(result, int):
-                seen |= result
-            else:
-                seen |= result.seen
-                bad += result.findings
+                if isinstance(result, _Bad):
+                    seen |= result.seen
+                    bad += result.findings
+                else:
+                    seen |= result
         if not self._complete[seen]:
             bad += self._unseen("no path or URL among the parameters", seen)
         return tuple(sorted(bad, key=_worst_first)) if bad else _NONE
@@ -188,16 +218,20 @@ class ToolJudge:
 
     def _look(self, item: tuple[str, object], known: _Known, repository: bool) -> int | _Bad:
         name, value = item
+        with contextlib.suppress(KeyError, TypeError):
+            return known[item]
         kin = _kin(value)
         if kin is not None and (result := known.get((name, kin))) is not None:
+            self._memory.put(known, item, result)
             return result
         found = self._judge(name, value, repository)
         seen = _seen(found)
         bad = tuple(finding for finding in found if not finding.fine)
         result = _Bad(seen, bad) if bad else seen
         if _cacheable(name, value):
-            of_all = kin is not None and not bad and not self._windows and self._is_only(name, kin[0])
-            self._memory.put(known, (name, kin) if of_all else item, result)
+            if kin is not None and not bad and not self._windows and self._is_only(name, kin[0]):
+                self._memory.put(known, (name, kin), result)
+            self._memory.put(known, item, result)
         return result
 
     def _is_only(self, name: str, role: int) -> bool:

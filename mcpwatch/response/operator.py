@@ -146,13 +146,15 @@ class Operator:
         self, verb: Verb, change: Change, targets: tuple[Target, ...], impact: tuple[SafeText, ...] = ()
     ) -> Plan:
         """Work out the edit of a change. Raises ResponseError."""
-        if (off := self.changes_off) is not None:
-            raise ResponseError(off)
-        assert self.path is not None
+        off = self.changes_off
+        if self.path is None:
+            raise ResponseError(str(off))
         try:
             edit = plan_edit(read(self.path), change, self.path.name)
         except PolicyError as error:
             raise ResponseError(str(error)) from None
+        if off is not None and not edit.noop:
+            raise ResponseError(off)
         notes = [note for note in (_ends(change), owner_change(self.path)) if note is not None]
         return Plan(
             verb=verb,

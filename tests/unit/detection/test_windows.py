@@ -68,7 +68,9 @@ class TestAgainstTheDefinition:
 
     @settings(max_examples=300, deadline=None)
     @given(
-        st.lists(st.tuples(st.integers(0, 120), st.sampled_from("abcdefgh")), max_size=60),
+        st.lists(
+            st.tuples(st.integers(0, 120) | st.integers(0, 400), st.sampled_from("abcdefgh")), max_size=60
+        ),
         st.integers(1, 6),
         st.integers(1, 60),
     )
@@ -163,9 +165,22 @@ def test_the_count_is_capped() -> None:
     assert max(window.add(i) for i in range(2 * MAX_TIMES)) == MAX_TIMES
 
 
+def test_a_late_event_of_a_value_whose_stretch_has_ended_brings_it_back() -> None:
+    window = DistinctWindow(3, MINUTE, KEEP)
+    events = [(0, "d"), (79, "e"), (65, "d"), (85, "c")]
+    assert [window.add(second * SECOND, value) for second, value in events] == [0, 0, 0, 3]
+
+
 def test_a_flood_of_one_value_pushes_no_other_out() -> None:
     window = DistinctWindow(6, MINUTE, KEEP)
     for i, value in enumerate("abcde"):
         window.add(i, value)
     for i in range(10 * MAX_TIMES):
         assert window.add(10 + i, "flood" if i else "e") == (0 if i == 0 else 6)
+
+
+def test_a_value_that_comes_and_goes_leaves_a_bounded_past() -> None:
+    window = DistinctWindow(6, MINUTE, KEEP)
+    for i in range(10 * MAX_TIMES):
+        window.add(2 * i * MINUTE, "a")
+    assert len(window.past) <= 2 * MAX_TIMES + 1

@@ -1,0 +1,421 @@
+"""Writes the generated parts of the documents: `python -m docs.tables`, or `--check` to only say what is stale.
+
+A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. What it says is read from the tables
+and the code that the program itself runs on, so that a document can't tell anything else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mcpwatch.cli.exits import Exit
+from mcpwatch.cli.options import SETTINGS
+from mcpwatch.console.actions import ACTIONS, key_sign
+from mcpwatch.console.themes import DERIVED, REQUIRED
+from mcpwatch.data import shipped
+from mcpwatch.detection.checks import BY_OUTCOME
+from mcpwatch.detection.hit import Severity
+from mcpwatch.detection.rules import RULES, Rule
+from mcpwatch.event import OUTCOMES
+from mcpwatch.filter import FIELDS
+from mcpwatch.formats.fields import ABSENT, ALIASES, EVENT_WORDS, HTTP_STATUS, STATUS_WORDS
+from mcpwatch.incidents.export import event_record, incident_record
+from mcpwatch.monitor.pipeline import Pipeline, Reading
+from mcpwatch.policy.lint import CHECKS
+from mcpwatch.policy.model import Alerts, Key, Lockout, LockoutRules, Policy, Revocation, ToolPolicy
+from mcpwatch.policy.paths import judge_path
+from mcpwatch.policy.tiers import KNOWN_TOOLS, VERBS
+from mcpwatch.policy.urls import judge_url
+from mcpwatch.policy.verdict import Finding, Verdict
+from mcpwatch.sources.block import Block
+from mcpwatch.times import SECOND, format_duration
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parent
+_PART: Final = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+EXITS: Final[dict[Exit, str]] = {
+    Exit.DONE: "Done; a change that is already so is also done. After SIGTERM, and for `tail` after SIGINT, "
+    "once the summary is out.",
+    Exit.FOUND: "With `--fail-on LEVEL`: there are incidents of that level or worse. `policy lint`: advice of high "
+    "severity. `demo --headless`: the story did not hold.",
+    Exit.USAGE: "The command line can't be understood, or its options contradict each other.",
+    Exit.UNUSABLE: "A log, a policy, mapping or configuration file is missing, unreadable or invalid.",
+    Exit.NOT_APPLIED: "A change of the policy file was not made. Nothing was written.",
+    Exit.INTERRUPTED: "Interrupted by SIGINT (Ctrl-C).",
+}
+
+ROOMS: Final[dict[str, str]] = {
+    "event": "`AuditEvent`: what every log line becomes, whatever its format",
+    "text": "makes untrusted text safe to show; redaction of secrets",
+    "data": "finds the shipped themes and sample logs",
+    "times": "integer nanoseconds, UTC; reads and writes times and durations",
+    "filter": "the filter language of the console and of `--filter`",
+    "sources": "bytes in: follow a growing log through rotation, read a saved one, standard input",
+    "formats": "a raw line becomes an event, and everything else is counted",
+    "policy": "the policy file: load, judge one call, advise, and the only code that writes it",
+    "detection": "windows, rules and checks: events in, hits out",
+    "incidents": "hits become incidents; incidents become JSON and plain lines",
+    "response": "what an operator does: plan, diff, apply, and confirm in the log",
+    "snapshot": "the immutable picture that the monitor publishes and the console draws",
+    "monitor": "wires the rooms in one thread: live, replay, and what the console asks for",
+    "console": "the Textual app: draws snapshots, turns keys into named actions",
+    "demo": "a small fleet with an attacker in it, and the sample logs",
+    "cli": "one module for each command",
+    "__main__": "`python -m mcpwatch`",
+}
+
+TOOL_KEYS: Final[dict[str, str]] = {
+    "enabled": "`false` switches the tool off.",
+    "since": "When mcpwatch last switched it. Successes count as enforcement gaps from then on, and a grace later.",
+    "allowed_paths": "Folders and files that it may touch. Without the key: any. `[]`: none.",
+    "allowed_domains": "Hosts that it may reach. Without the key: any. `[]`: none.",
+    "require_scope": "The scope that a caller needs.",
+    "require_audit_log": "Report calls whose record is too incomplete to be judged (rule `audit-missing`).",
+    "risk": "`high`, `medium` or `low`; comes before `risk_tiers` and the tool's name.",
+    "path_params": "Names of the parameters that are paths, where names and values don't tell.",
+    "url_params": "Names of the parameters that are URLs.",
+    "base_dir": "The folder that relative paths start from.",
+    "definition_sha256": "Hash of the tool's definition. Checked for its form; no rule uses it yet.",
+}
+ALERT_KEYS: Final[dict[str, str]] = {
+    "session_calls_per_minute": "More tool calls in 60 s fire `session-rate`; more sessions `session-churn`.",
+    "key_requests_per_minute": "More MCP requests of one key in 60 s fire `key-rate`.",
+    "auth_failures": "This many authentication failures or more fire `auth-lockout`,",
+    "auth_failures_within": "when they lie within this time.",
+    "enforcement_grace": "How long a server may take to notice a change of this file. `0` is allowed.",
+    "allowed_lateness": "How far behind the newest records a record may be and still count in windows.",
+}
+LOCKOUT_KEYS: Final[dict[str, str]] = {
+    "enforce": "Whether mcpwatch may write lockouts by itself. Read and checked; this version only writes those "
+    "that a person asks for.",
+    "durations": "The ladder: how long the first, second, third … lockout of the same subject within 24 hours "
+    "lasts. The last step repeats.",
+    "trusted_proxies": "Addresses of your own proxies. Read and checked; this version does not use them.",
+}
+KEY_KEYS: Final[dict[str, str]] = {
+    "client": "Which client holds it.",
+    "owner": "Who answers for it; shown before it is revoked.",
+    "scopes": "Its scopes, used where the log does not tell them.",
+    "created": "The day of its creation; `policy lint` reports keys that are due for rotation.",
+    "sha256": "Hash of the key. The key itself never stands in the file.",
+}
+REVOKED_KEYS: Final[dict[str, str]] = {
+    **dict.fromkeys(("key", "client", "session", "subject"), "Who: exactly one of the four."),
+    "at": "From when on. Required.",
+    "by": "Who did it.",
+    "reason": "Why.",
+    "until": "When it ends by itself; without it, never.",
+}
+LOCKOUTS_KEYS: Final[dict[str, str]] = {
+    "key": "Who: a key,",
+    "source_ip": "an address, or with both: that key from that address.",
+    "at": "From when on. Required.",
+    "until": "When it ends. Required.",
+    "rule": "The rule that led to it.",
+    "incident": "The incident that led to it.",
+}
+
+PATHS: Final = ("/app/data/", "/app/public/")
+PATH_EXAMPLES: Final = (
+    "/app/data/report.csv", "/app/data", "/app/data/2026/../x.csv", "/app/data/100%.csv", "report.csv",
+    "/app/data-evil/x", "/app/data/../../etc/passwd", "../../etc/passwd", "/app/data/%2e%2e/%2e%2e/etc/passwd",
+    "/app/data/..\\..\\etc\\passwd", "~/.ssh/id_rsa", "/app/data/$HOME/x", "/proc/self/root/app/data/x",
+)  # fmt: skip
+DOMAINS: Final = ("api.openai.com", "*.wikipedia.org", "git.example.com:8443")
+URL_EXAMPLES: Final = (
+    "https://api.openai.com/v1/models", "https://API.OpenAI.com./v1", "https://en.wikipedia.org/wiki/MCP",
+    "https://wikipedia.org/", "https://git.example.com:8443/x", "https://api.openai.com:8443/",
+    "https://api.openai.com.evil.com/", "https://evilapi.openai.com/", "https://evil.com\\@api.openai.com/",
+    "https://user:pass@api.openai.com/", "ftp://api.openai.com/", "https://api%2Eopenai%2Ecom/",
+    "http://169.254.169.254/latest/meta-data/", "http://2130706433/",
+)  # fmt: skip
+
+EXAMPLE_LOG: Final = tuple(
+    json.dumps(
+        {
+            "timestamp": f"2026-11-20T08:00:0{second}Z",
+            "tool": "file_read",
+            "params": {"path": f"/app/data/{second}.csv"},
+            "status": "success",
+            "duration_ms": 4.2,
+            "key_id": "key_0001",
+            "session_id": "s1",
+        }
+    ).encode()
+    for second in range(8)
+)
+"""Eight calls of one session in eight seconds: three more than the default limit."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+def code(text: object) -> str:
+    """Text as inline code."""
+    return f"``{text}``" if "`" in str(text) else f"`{text}`"
+
+
+def codes(texts: Iterable[object]) -> str:
+    """Several of them."""
+    return " ".join(code(text) for text in texts)
+
+
+def _aliases() -> str:
+    return table(("field", "is read from, in this order"), ((code(k), codes(v)) for k, v in ALIASES.items()))
+
+
+def _words(words: Mapping[str, str], head: tuple[str, str]) -> str:
+    by_meaning: dict[str, list[str]] = {}
+    for word, meaning in words.items():
+        by_meaning.setdefault(meaning, []).append(word)
+    return table(head, ((code(meaning), codes(found)) for meaning, found in by_meaning.items()))
+
+
+def _http() -> str:
+    rows = [(status, code(outcome)) for status, outcome in HTTP_STATUS.items()]
+    return table(
+        ("HTTP status", "outcome"), [*rows, ("other 4xx, 5xx", "`error`"), ("2xx, 3xx", "`unknown`")]
+    )
+
+
+def _absent() -> str:
+    return " ".join(code(word) for word in sorted(ABSENT) if word) + " and the empty string\n"
+
+
+def _default(owner: type, name: str) -> str:
+    found = {field.name: field for field in dataclasses.fields(owner)}.get(name)
+    if found is None or found.default is dataclasses.MISSING or found.default is None:
+        return ""
+    value = found.default
+    if name == "durations":
+        return code(f"[{', '.join(map(format_duration, LockoutRules().durations))}]")
+    if isinstance(value, int) and value >= SECOND:
+        return code(format_duration(value))
+    return code(json.dumps(value))
+
+
+def _keys(owner: type, meanings: Mapping[str, str]) -> Callable[[], str]:
+    return lambda: table(
+        ("key", "default", "meaning"), ((code(k), _default(owner, k), text) for k, text in meanings.items())
+    )
+
+
+def _verdict(finding: Finding) -> tuple[str, str]:
+    return f"**{finding.verdict}**" + (", critical" if finding.critical else ""), finding.reason
+
+
+def _path_examples() -> str:
+    rows = ((code(path), *_verdict(judge_path(path, PATHS))) for path in PATH_EXAMPLES)
+    return table(("path", "verdict", "why"), rows)
+
+
+def _url_examples() -> str:
+    rows = ((code(url), *_verdict(judge_url(url, DOMAINS))) for url in URL_EXAMPLES)
+    return table(("URL", "verdict", "why"), rows)
+
+
+def _tiers() -> str:
+    rows = []
+    for tier in dict.fromkeys(KNOWN_TOOLS.values()):
+        tools = [tool for tool, of in KNOWN_TOOLS.items() if of is tier]
+        rows.append((tier.value, codes(tools), " ".join(sorted(VERBS.get(tier, ()))) or "anything else"))
+    return table(("tier", "known tools", "else, a word of the name"), rows)
+
+
+def _lint() -> str:
+    return table(("code", "finds"), ((code(name), what) for name, (what, _) in CHECKS.items()))
+
+
+def _severity(rule: Rule) -> str:
+    return rule.severity.label if rule.severity is not None else "by outcome"
+
+
+def _overview() -> str:
+    return table(
+        ("rule", "severity", "fires on, by default", "title"),
+        (
+            (f"[{code(rule.id)}](#{rule.id})", _severity(rule), rule.limit(Alerts()), rule.title)
+            for rule in RULES
+        ),
+    )
+
+
+def _rules() -> str:
+    return "\n".join(_rule(rule) for rule in RULES)
+
+
+def _rule(rule: Rule) -> str:
+    grouped = ", else ".join(" + ".join(name.replace("_", " ") for name in names) for names in rule.subject)
+    rows = (
+        ("severity", _severity(rule)),
+        ("fires on", rule.limit(Alerts())),
+        ("grouped by", grouped),
+        ("false alarms", rule.false_alarms),
+        ("tags", codes(rule.tags)),
+    )
+    steps = "".join(f"{number}. {step}\n" for number, step in enumerate(rule.runbook, 1))
+    return f"## {rule.id}\n\n**{rule.title}.** {rule.why}\n\n{table(('', ''), rows)}\nWhat to do:\n\n{steps}"
+
+
+def _by_outcome() -> str:
+    columns = sorted(
+        OUTCOMES, key=lambda name: (-BY_OUTCOME[Verdict.VIOLATION].get(name, Severity.MEDIUM), name)
+    )
+    rows = [
+        (f"**{verdict}**", *(severities.get(name, Severity.MEDIUM).label for name in columns))
+        for verdict, severities in BY_OUTCOME.items()
+    ]
+    return table(("verdict", *columns), rows)
+
+
+def _exits() -> str:
+    return table(("code", "meaning"), ((value.value, EXITS[value]) for value in Exit))
+
+
+def _actions() -> str:
+    parts = []
+    for group in dict.fromkeys(action.group for action in ACTIONS):
+        rows = (
+            (code(key_sign(action.key)), code(action.id), action.help + _note(action.where))
+            for action in ACTIONS
+            if action.group == group
+        )
+        parts.append(f"### {group}\n\n{table(('key', 'action', 'does'), rows)}")
+    return "\n".join(parts)
+
+
+def _note(where: str) -> str:
+    return {"both": "", "live": " (live only)", "replay": " (replay only)"}[where]
+
+
+def _filter_fields() -> str:
+    rows = ((code(row.name), row.help, codes(row.examples)) for row in FIELDS.values())
+    return table(("field", "compares", "examples"), rows)
+
+
+def _theme_fields() -> str:
+    needed = [(code(name), "required") for name in REQUIRED]
+    derived = [(code(name), f"else as {code(source)}") for name, source in DERIVED.items()]
+    rest = [
+        ("`ansi`", "`true`: the terminal's own colours are used, `ansi_red` and so on; else `false`"),
+        ("`variables`", "further colours of Textual by name; else none"),
+    ]
+    return table(("field", ""), (*needed, *derived, *rest))
+
+
+def _themes() -> str:
+    rows = []
+    for path in sorted(shipped("themes").glob("*.yaml")):
+        text = path.read_text()
+        data = yaml.safe_load(text)
+        rows.append(
+            (code(data["name"]), "dark" if data["dark"] else "light", text.splitlines()[0].lstrip("# "))
+        )
+    return table(("theme", "", "what for"), rows)
+
+
+def _rooms() -> str:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contract = next(c for c in settings["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    names = [name for layer in reversed(contract["layers"]) for name in layer.split(" : ")]
+    return table(("room", "what happens there"), ((code(name), ROOMS[name]) for name in names))
+
+
+def _example() -> tuple[Pipeline, list[dict[str, Any]]]:
+    pipeline = Pipeline(Policy(), Reading())
+    batch = pipeline.take(Block("audit.jsonl", list(EXAMPLE_LOG), 0, 1))
+    event = batch.events[0]
+    records = [event_record(event, pipeline.engine.what(event).tier, reveal=False)]
+    records += [incident_record(incident, pipeline.fold.alerts) for incident in pipeline.fold]
+    return pipeline, records
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    body = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
+    return f"```json\n{{\n{body}\n}}\n```\n"
+
+
+def _example_event() -> str:
+    return _json(_example()[1][0])
+
+
+def _example_incident() -> str:
+    return _json(_example()[1][1])
+
+
+def _example_summary() -> str:
+    return _json(_example()[0].summary())
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "aliases": _aliases,
+    "status-words": lambda: _words(STATUS_WORDS, ("outcome", "words for it")),
+    "event-words": lambda: _words(EVENT_WORDS, ("event", "words for it")),
+    "http-status": _http,
+    "absent": _absent,
+    "tool-keys": _keys(ToolPolicy, TOOL_KEYS),
+    "alert-keys": _keys(Alerts, ALERT_KEYS),
+    "lockout-keys": _keys(LockoutRules, LOCKOUT_KEYS),
+    "key-keys": _keys(Key, KEY_KEYS),
+    "revoked-keys": _keys(Revocation, REVOKED_KEYS),
+    "lockouts-keys": _keys(Lockout, LOCKOUTS_KEYS),
+    "path-examples": _path_examples,
+    "url-examples": _url_examples,
+    "tiers": _tiers,
+    "lint": _lint,
+    "rules-overview": _overview,
+    "rules": _rules,
+    "by-outcome": _by_outcome,
+    "exits": _exits,
+    "actions": _actions,
+    "filter-fields": _filter_fields,
+    "settings": lambda: codes(sorted(SETTINGS)) + "\n",
+    "theme-fields": _theme_fields,
+    "themes": _themes,
+    "rooms": _rooms,
+    "example-event": _example_event,
+    "example-incident": _example_incident,
+    "example-summary": _example_summary,
+}
+"""Name of a generated part -> what writes it."""
+
+
+def render(text: str) -> str:
+    """A document with its generated parts made anew."""
+    return _PART.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}{found[3]}", text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Rewrite every document, or with `--check` only name those that are stale; 1 if there were any to name."""
+    stale = []
+    for path in sorted(HERE.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        fresh = render(text)
+        if fresh == text:
+            continue
+        stale.append(path.name)
+        if "--check" not in arguments:
+            path.write_text(fresh, encoding="utf-8")
+    verb = "stale" if "--check" in arguments else "written"
+    for name in stale:
+        print(f"{verb}: docs/{name}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
