@@ -24,7 +24,9 @@ from mcpwatch.response.operator import Operator, change_for
 from mcpwatch.response.plan import ResponseError, Target, TargetKind, Verb
 from mcpwatch.text import safe
 
-_reason = click.option("--reason", metavar="TEXT", required=True, help="Why; it is written into the policy.")
+_reason = click.option(
+    "--reason", metavar="TEXT", required=True, help="Why; a revocation keeps it in the policy."
+)
 _kind = click.option("--kind", type=click.Choice(PRINCIPAL_KINDS), default="key", show_default=True,
                      help="What the id names.")  # fmt: skip
 _for = click.option("--for", "length", type=Duration(), help="How long, for example 4h. Default: for good.")

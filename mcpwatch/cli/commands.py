@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import click
@@ -103,6 +102,8 @@ def _origin(error: click.BadParameter) -> str:
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version  # slow to load, and needed only here
+
         try:
             number = version("mcpwatch-console")
         except PackageNotFoundError:

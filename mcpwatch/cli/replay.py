@@ -17,6 +17,7 @@ from mcpwatch.cli.options import Show, log_options, policy_file, reading, show_o
 from mcpwatch.cli.output import Printer
 from mcpwatch.monitor.pipeline import NO_POLICY, Pipeline, Reading, saved_events
 from mcpwatch.policy.file import PolicyFile
+from mcpwatch.sources.block import SourceError
 from mcpwatch.sources.saved import SavedLog, open_saved
 
 PROGRESS_EVERY_S: Final = 0.5
@@ -70,16 +71,22 @@ def _headless(logs: list[SavedLog], file: PolicyFile, how: Reading, show: Show) 
     if file.path is None:
         note(NO_POLICY)
     stop = Stop()
-    for events in saved_events(logs, pipeline):
-        batch = pipeline.observe(events)
-        if show.events:
-            printer.events(batch.events)
-        progress.show()
-        if stop.received is not None:
-            break
+    broken: SourceError | None = None
+    try:
+        for events in saved_events(logs, pipeline):
+            batch = pipeline.observe(events)
+            if show.events:
+                printer.events(batch.events)
+            progress.show()
+            if stop.received is not None:
+                break
+    except SourceError as error:
+        broken = error  # broken gzip: what comes before the broken byte counts
     progress.clear()
     printer.incidents()
     printer.summary()
+    if broken is not None:
+        raise broken
     return Exit.INTERRUPTED if stop.received == signal.SIGINT else printer.exit_code()
 
 

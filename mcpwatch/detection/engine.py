@@ -307,16 +307,23 @@ class Engine:
         for (rule_id, kinds), pool in self._pools.items():
             kept = pool
             if now is not None:
-                kept = {who: window for who, window in pool.items() if window.is_needed(now)}
+                kept = {}
+                for who, window in pool.items():
+                    if window.is_needed(now):
+                        kept[who] = window
+                    else:
+                        window.freed = True
             if len(kept) >= MAX_SUBJECTS:
                 by_use = sorted(kept, key=lambda who: kept[who].newest)
                 drop = by_use[: len(kept) - MAX_SUBJECTS * 9 // 10]
                 self.evictions[rule_id] += len(drop)
                 for who in drop:
-                    del kept[who]
+                    kept.pop(who).freed = True
             self._pools[rule_id, kinds] = kept
-        # callers hold their windows: they are met anew, and then find the windows that were kept
-        self._met.clear()
+        # a caller whose window is gone is met anew when it comes again
+        gone = [caller for caller, met in self._met.items() if met.holds_freed()]
+        for caller in gone:
+            del self._met[caller]
 
 
 def _never(_: AuditEvent) -> object:
@@ -351,3 +358,10 @@ class _Met:
         self.checks = who.checks
         self.identified = who.identified
         self.feeds: dict[frozenset[str], Feeds] = {}
+
+    def holds_freed(self) -> bool:
+        """Whether a window that its events would enter is in no pool any more."""
+        return any(
+            any(feed.window.freed for *_, feed in counts) or any(feed.window.freed for feed in sessions)
+            for counts, sessions in self.feeds.values()
+        )

@@ -29,13 +29,14 @@ class CountWindow:
         by_call: Count a call once that is logged more than once.
     """
 
-    __slots__ = ("by_call", "calls", "keep", "need", "times", "width")
+    __slots__ = ("by_call", "calls", "freed", "keep", "need", "times", "width")
 
     def __init__(self, need: int, width: int, keep: int, *, by_call: bool = False) -> None:
         self.need = need
         self.width = width
         self.keep = keep
         self.by_call = by_call
+        self.freed = False
         self.times = [_NEVER] * need
         self.calls: dict[str, int] = {}
 
@@ -131,12 +132,13 @@ class DistinctWindow:
     stretches of a value are held as one, so that a flood of one value costs nothing and pushes no other out.
     """
 
-    __slots__ = ("crowded", "keep", "live", "need", "newest", "past", "width")
+    __slots__ = ("crowded", "freed", "keep", "live", "need", "newest", "past", "width")
 
     def __init__(self, need: int, width: int, keep: int) -> None:
         self.need = need
         self.width = width
         self.keep = keep
+        self.freed = False
         self.newest = _NEVER
         self.live: dict[str, list[int]] = {}
         """Value -> [from, until] of its newest stretch; soonest to end first while `crowded`."""

@@ -117,15 +117,11 @@ class Pipeline:
         return events[first:]
 
     def _span(self, events: list[AuditEvent]) -> None:
-        first, last = self.first_ns, self.last_ns
-        for event in events:
-            time = event.time_ns
-            if time is not None:
-                if first is None or time < first:
-                    first = time
-                if last is None or time > last:
-                    last = time
-        self.first_ns, self.last_ns = first, last
+        times = [time for event in events if (time := event.time_ns) is not None]
+        if times:
+            first, last = min(times), max(times)
+            self.first_ns = first if self.first_ns is None else min(first, self.first_ns)
+            self.last_ns = last if self.last_ns is None else max(last, self.last_ns)
 
     def totals(self) -> Counter[str]:
         """The counters of all sources, summed."""

@@ -307,13 +307,15 @@ _TO_COMMA: Final = re.compile(r"(?:\s|#[^\n\r\x85\u2028\u2029]*)*,")
 
 
 def _remove_from_brackets(text: str, section: Node, unwanted: frozenset[int]) -> list[_Splice]:
-    splices = []
+    splices: list[_Splice] = []
     kept = [item for number, item in enumerate(section.items) if number not in unwanted]
     for number in sorted(unwanted):
         item = section.items[number]
         before = section.items[number - 1].end if number else None
+        taken = splices[-1].end if splices else 0
         if (
             before is not None
+            and taken <= before  # else the comma in between went with the entry before
             and kept
             and kept[0].start < item.start
             and "#" not in text[before : item.start]

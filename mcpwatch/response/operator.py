@@ -44,12 +44,15 @@ class Made:
 
 
 def lockout_length(policy: Policy, key: str | None, source_ip: str | None, now_ns: int) -> int:
-    """How long the next lockout of that subject lasts, ns: a step up the ladder for each in the day before."""
-    before = sum(
-        1
-        for entry in policy.lockouts
-        if entry.key == key and entry.source_ip == source_ip and now_ns - DAY < entry.at <= now_ns
-    )
+    """How long the next lockout of that subject lasts, ns: a step up the ladder for each in the day before.
+
+    Who is locked out stays so to the end of that: nothing is gained by locking twice.
+    """
+    entries = [entry for entry in policy.lockouts if entry.key == key and entry.source_ip == source_ip]
+    left = max((entry.until - now_ns for entry in entries if entry.at <= now_ns < entry.until), default=0)
+    if left:
+        return left
+    before = sum(1 for entry in entries if now_ns - DAY < entry.at <= now_ns)
     ladder = policy.lockout.durations
     return ladder[min(before, len(ladder) - 1)]
 
@@ -80,7 +83,7 @@ def change_for(
         if verb == "unlock":
             return Unlock(key, source_ip)
         length = length_ns or lockout_length(policy, key, source_ip, now_ns)
-        return Lock(key, source_ip, now_ns, now_ns + length, "auth-lockout")
+        return Lock(key, source_ip, now_ns, now_ns + length)
     if verb in ("disable", "enable"):
         tool = ids.get("tool")
         if tool is None:
@@ -130,6 +133,14 @@ class Operator:
             return "no policy file: make one with `mcpwatch policy init --from LOG`"
         return writable(self.path)
 
+    @property
+    def _refusal(self) -> str | None:
+        """Why nothing can be changed, as an error that stands alone."""
+        off = self.changes_off
+        if off is None or self.path is None or self._read_only:
+            return off
+        return f"{safe(self.path)}: not written: {off}"
+
     def plan(
         self,
         verb: Verb,
@@ -146,7 +157,7 @@ class Operator:
         self, verb: Verb, change: Change, targets: tuple[Target, ...], impact: tuple[SafeText, ...] = ()
     ) -> Plan:
         """Work out the edit of a change. Raises ResponseError."""
-        off = self.changes_off
+        off = self._refusal
         if self.path is None:
             raise ResponseError(str(off))
         try:
@@ -173,7 +184,7 @@ class Operator:
         Raises:
             ResponseError: Nothing was written; among other reasons because the file is no longer what was shown.
         """
-        if (off := self.changes_off) is not None:
+        if (off := self._refusal) is not None:
             raise ResponseError(off)
         assert self.path is not None
         # the plan may have been on screen for a minute: the change counts from when it is made

@@ -132,7 +132,8 @@ def records(text: str, kind: str) -> list[Json]:
 def outcome(text: str) -> tuple[list[Json], Json]:
     """What a run found in the end, without what depends on where it was read: the incidents, and the summary."""
     incidents = [
-        {name: value for name, value in record.items() if name not in ("evidence", "change")}
+        {name: value for name, value in record.items() if name != "change"}
+        | {"evidence": [item["time"] for item in record["evidence"]]}
         for record in records(text, "incident")
         if record.get("change", "final") == "final"
     ]
