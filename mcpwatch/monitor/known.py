@@ -1,0 +1,79 @@
+"""What a monitor knows: the rooms at work, and what the panes count."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcpwatch.monitor.board import Board
+from mcpwatch.monitor.pipeline import Pipeline, Reading
+from mcpwatch.policy.file import PolicyFile
+from mcpwatch.response.confirm import Confirmations
+from mcpwatch.response.operator import Operator
+from mcpwatch.snapshot import EventRow, ReplayRow
+from mcpwatch.sources.follow import SourceStatus
+from mcpwatch.text import SafeText
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a monitor runs.
+
+    Attributes:
+        reveal: Show parameters unredacted.
+        notices: Banners that hold for the whole run.
+    """
+
+    state_dir: Path
+    read_only: bool = False
+    reveal: bool = False
+    notices: tuple[SafeText, ...] = ()
+
+
+class Known:
+    """Everything that is known of the logs, from which snapshots and details are made.
+
+    Attributes:
+        pipeline: Readers, engine and fold.
+        board: What the panes count.
+        confirmations: What was seen of the restrictions of the policy.
+        lock: Held by whoever changes any of this, and by every answer.
+        gaps: Gaps by source.
+        statuses: What the sources say of themselves.
+        counted: Counters by source that stand in for those of the readers, which may have read ahead (replay).
+        lag_s: Arrival time less event time of the newest record.
+        rows: Rows of the newest records, made once each.
+    """
+
+    def __init__(
+        self, policy_file: PolicyFile, reading: Reading, settings: Settings, clock: Callable[[], int]
+    ) -> None:
+        self.policy_file = policy_file
+        self.reading = reading
+        self.settings = settings
+        self.clock = clock
+        self.lock = threading.RLock()
+        self.operator = Operator(
+            policy_file.path, state_dir=settings.state_dir, clock=clock, read_only=settings.read_only
+        )
+        self.gaps: Counter[str] = Counter()
+        self.statuses: Sequence[SourceStatus] = ()
+        self.counted: Mapping[str, Mapping[str, int]] | None = None
+        self.lag_s: float | None = None
+        self.replay: ReplayRow | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as if nothing had been read."""
+        self.pipeline = Pipeline(self.policy_file.policy, self.reading)
+        self.board = Board()
+        self.confirmations = Confirmations()
+        self.rows: dict[int, EventRow] = {}
+
+    @property
+    def now_ns(self) -> int:
+        """The time that "per minute" refers to."""
+        return self.replay.at_ns if self.replay is not None else self.clock()
