@@ -96,19 +96,14 @@ def prepare_streams() -> None:
         reconfigure(errors="backslashreplace")
 
 
-def _give_up_output() -> None:
-    """Send what is still to be written nowhere: Python would complain again when it flushes at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 @contextlib.contextmanager
 def friendly() -> Iterator[None]:
     """Turn the rooms' errors into a line and an exit code; a reader that went away (`| head`) is no error."""
     try:
         yield
     except BrokenPipeError:
-        _give_up_output()
+        # Python would complain again when it flushes standard output at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.DONE)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
@@ -117,7 +112,6 @@ def friendly() -> Iterator[None]:
         fail(error, code)
     except OSError as error:
         if error.errno == errno.ENOSPC and error.filename is None:
-            _give_up_output()
             fail("standard output can't be written: no space left on the device", Exit.UNUSABLE)
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{error.strerror or error}", Exit.UNUSABLE)

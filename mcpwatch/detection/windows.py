@@ -15,6 +15,9 @@ from mcpwatch.formats.fields import ABSENT
 MAX_TIMES: Final = 1_024
 """Times kept a subject, and the cap of every count: what an attacker can make one subject cost."""
 
+_CROWD: Final = 64
+"""So many values alive, and their number stands for a late event's fullest window, which may hold one or two more."""
+
 _NEVER: Final = -(1 << 62)
 """Before every time: stands in for events that were not there, so that `times[-need]` always exists."""
 
@@ -98,19 +101,18 @@ class CountWindow:
             at -= before - len(times)
             if at < need:
                 return 0
-        first, last = at - need + 1, min(at, len(times) - need)
-        if not any(times[start + need - 1] - times[start] < width for start in range(first, last + 1)):
-            return 0
         # windows end at a time; those that contain e end in [e, e + W), and their beginnings only move forward
+        start, stop = bisect_right(times, time_ns - width), bisect_right(times, time_ns + width - 1)
+        if stop - start < need:
+            return 0
         most = 0
-        start = bisect_right(times, time_ns - width)
-        for end in range(at, bisect_right(times, time_ns + width - 1)):
+        for end in range(at, stop):
             begins = times[end] - width
             while times[start] <= begins:
                 start += 1
             if end - start >= most:
                 most = end - start + 1
-        return min(most, MAX_TIMES)
+        return min(most, MAX_TIMES) if most >= need else 0
 
     def _logged_before(self, time_ns: int, call_id: str) -> bool:
         if call_id in ABSENT:
@@ -229,7 +231,14 @@ class DistinctWindow:
         if len(self.live) + len(self.past) < self.need:
             return 0
         self._end_before(self.newest, time_ns)
-        # windows that contain e end in [e, e + W): sweep over what begins and ends in there
+        if len(self.live) >= _CROWD and end > self.newest:
+            # The window that ends at the newest event contains e and is full: it fires. Whoever sends hundreds of
+            # sessions out of order must not make every event cost a sweep over all of them.
+            return min(len(self.live), MAX_TIMES)
+        return self._sweep(time_ns, end)
+
+    def _sweep(self, time_ns: int, end: int) -> int:
+        """The most values in a window that ends in [time_ns, end), if that fires: over what begins and ends there."""
         steps: list[tuple[int, int, str]] = []
         stretches = [*self.past, *((begins, ends, name) for name, (begins, ends) in self.live.items())]
         for begins, ends, name in stretches:

@@ -8,7 +8,7 @@ from typing import Final
 
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit, Severity
-from mcpwatch.event import AuditEvent, Caller
+from mcpwatch.event import OUTCOMES, AuditEvent, Caller
 from mcpwatch.monitor.pipeline import Batch
 from mcpwatch.policy.model import Tier
 from mcpwatch.snapshot import RATE_MINUTES, TREND_BUCKETS
@@ -19,6 +19,9 @@ MAX_SESSIONS: Final = 5_000
 MAX_TOOLS: Final = 1_000
 KEPT_RECORDS: Final = 20_000
 """Newest records that can be listed and opened."""
+
+FAILURES: Final = OUTCOMES - {"success", "unknown"}
+"""Outcomes that count as an error of a session. A call whose outcome nobody logged is none."""
 
 TIERS: Final = (Tier.HIGH, Tier.MEDIUM, Tier.LOW)
 
@@ -59,6 +62,10 @@ class SessionStats:
             for n in range(number - TREND_BUCKETS + 1, number + 1)
         )
 
+    def per_minute(self, now_ns: int) -> int:
+        """Calls in the last minute."""
+        return sum(self.trend(now_ns)) if now_ns // BUCKET - self.bucket < TREND_BUCKETS else 0
+
 
 @dataclass(slots=True)
 class Record:
@@ -90,8 +97,8 @@ class Board:
         self.records: deque[Record] = deque(maxlen=KEPT_RECORDS)
         self.keys_last_used: dict[str, int] = {}
         self.seq = 0
-        self.seconds: deque[tuple[int, int]] = deque(maxlen=16)
-        """(arrival second, records) of the last seconds that had any."""
+        self.arrivals: deque[tuple[int, Counter[str]]] = deque(maxlen=16)
+        """(arrival second, records by source) of the last seconds that had any."""
 
     def take(self, batch: Batch, engine: Engine, now_ns: int) -> None:
         """Count a batch that arrived at `now_ns`."""
@@ -101,7 +108,7 @@ class Board:
             known = by_record.get(key)
             if known is None or hit.severity > known.severity:
                 by_record[key] = hit
-        self._note_arrival(len(batch.events), now_ns)
+        self._note_arrival(batch.events, now_ns)
         for event in batch.events:
             time = event.time_ns if event.time_ns is not None else now_ns
             self.seq += 1
@@ -128,7 +135,7 @@ class Board:
             stats = self.sessions[key] = SessionStats(caller)
         stats.calls += 1
         stats.tiers[tier] += 1
-        stats.errors += event.status != "success"
+        stats.errors += event.status in FAILURES
         stats.last_ns = max(stats.last_ns, time)
         stats.count(time)
         self.tiers[tier] += 1
@@ -151,17 +158,19 @@ class Board:
         for key in by_use[: MAX_SESSIONS // 10]:
             del self.sessions[key]
 
-    def _note_arrival(self, records: int, now_ns: int) -> None:
+    def _note_arrival(self, events: list[AuditEvent], now_ns: int) -> None:
+        if not events:
+            return
         second = now_ns // SECOND
-        if self.seconds and self.seconds[-1][0] == second:
-            self.seconds[-1] = (second, self.seconds[-1][1] + records)
-        elif records:
-            self.seconds.append((second, records))
+        if not self.arrivals or self.arrivals[-1][0] != second:
+            self.arrivals.append((second, Counter()))
+        self.arrivals[-1][1].update(event.source for event in events)
 
-    def per_second(self, now_ns: int) -> float:
-        """Records that arrived a second, over the last five whole seconds."""
+    def per_second(self, now_ns: int, source: str | None = None) -> float:
+        """Records that arrived a second, over the last five whole seconds; of one source, if that is named."""
         second = now_ns // SECOND
-        return sum(records for at, records in self.seconds if second - 5 <= at < second) / 5
+        recent = [counts for at, counts in self.arrivals if second - 5 <= at < second]
+        return sum(counts.total() if source is None else counts[source] for counts in recent) / 5
 
     def find(self, seq: int) -> Record | None:
         """A record by its number, while it is kept."""

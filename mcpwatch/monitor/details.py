@@ -3,83 +3,46 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
-from mcpwatch.detection.checks import Restriction
+from typing import Final
 from mcpwatch.event import Caller
 from mcpwatch.incidents.incident import EVIDENCE_HEAD, EVIDENCE_TAIL, Incident
-from mcpwatch.monitor.board import SessionStats, session_key
+from mcpwatch.monitor.board import session_key
+from mcpwatch.monitor.known import Known
+from mcpwatch.monitor.picture import (
+    SHOWN_ALERTS,
+    alert_rows,
+    change_row,
+    note_of,
+    once_ref,
+    policy_row,
+    row_of,
+    session_ref,
+    session_row,
+    worst_by_id,
+    worst_first,
+)
 from mcpwatch.monitor.rows import alert_row, event_row, raw_lines, record_fields, short
-from mcpwatch.policy.edit import Change, Disable, Lock, Revoke
-from mcpwatch.policy.model import Key, Lockout, Policy, Revocation
+from mcpwatch.policy.model import Key, Lockout, Revocation
 from mcpwatch.policy.tiers import tier_of
-from mcpwatch.response.confirm import ForceState
+from mcpwatch.response.confirm import sentence
 from mcpwatch.response.operator import Made
 from mcpwatch.response.plan import Target
 from mcpwatch.snapshot import EvidenceRow, IncidentDetail, PolicyDetail, RecordDetail, SessionDetail
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import HOUR, SECOND, iso
 
-if TYPE_CHECKING:
-    from mcpwatch.monitor.monitor import Monitor
-
-_NONE = SafeText("-")
-SHOWN_TIMELINE = 500
+_NONE: Final = SafeText("-")
+SHOWN_TIMELINE: Final = 500
 
 
-def restriction_of(change: Change, policy: Policy) -> tuple[Restriction, int] | None:
-    """The entry of the policy that a change wrote, and since when it holds; None once it is gone."""
-    if isinstance(change, Revoke):
-        for entry in policy.revoked:
-            if (entry.kind, entry.id) == (change.kind, change.id) and abs(entry.at - change.at_ns) < SECOND:
-                return entry, entry.at
-    if isinstance(change, Lock):
-        for lockout in policy.lockouts:
-            same = (lockout.key, lockout.source_ip) == (change.key, change.source_ip)
-            if same and abs(lockout.at - change.at_ns) < SECOND:
-                return lockout, lockout.at
-    if isinstance(change, Disable) and not policy.tools[change.tool].enabled:
-        return change.tool, change.since_ns
-    return None
-
-
-def force_of(monitor: Monitor, made: Made) -> tuple[ForceState, str]:
-    """Whether a change bites, and what says so."""
-    try:
-        found = restriction_of(made.change, monitor.policy_file.policy)
-    except KeyError:
-        found = None
-    if found is None:
-        undone = isinstance(made.change, Revoke | Lock | Disable)
-        return "written", "taken back since" if undone else "the policy file was changed"
-    return monitor.confirmations.state(*found)
-
-
-def note_of(monitor: Monitor, incident: Incident) -> str:
-    """The most telling fact about an incident: whether its caller's revocation bites, else what came of it."""
-    ids = dict(incident.subject)
-    gap = ids.get("gap")
-    if gap is not None:
-        return "NOT IN FORCE"
-    policy = monitor.policy_file.policy
-    for entry in policy.revoked:
-        if ids.get(entry.kind) == entry.id:
-            return monitor.confirmations.state(entry, entry.at)[0]
-    for lockout in policy.lockouts:
-        if lockout.key == ids.get("key") and lockout.source_ip == ids.get("source_ip"):
-            return monitor.confirmations.state(lockout, lockout.at)[0]
-    shares = incident.outcomes.most_common(2)
-    return ", ".join(outcome if len(shares) == 1 else f"{count} {outcome}" for outcome, count in shares)
-
-
-def incident_detail(monitor: Monitor, incident_id: str) -> IncidentDetail | None:
+def incident_detail(known: Known, incident_id: str) -> IncidentDetail | None:
     """An incident, opened."""
-    incident = monitor.pipeline.fold.incidents.get(incident_id)
+    incident = known.pipeline.fold.incidents.get(incident_id)
     if incident is None:
         return None
-    fold = monitor.pipeline.fold
-    alerts = monitor.policy_file.policy.alerts
-    by_place = {(r.event.source, r.event.offset): r for r in monitor.board.records}
+    fold = known.pipeline.fold
+    alerts = known.policy_file.policy.alerts
+    by_place = {(r.event.source, r.event.offset): r for r in known.board.records}
     evidence = []
     newest = None
     for item in incident.evidence:
@@ -93,11 +56,11 @@ def incident_detail(monitor: Monitor, incident_id: str) -> IncidentDetail | None
             EvidenceRow(safe(item.source, 80), item.line, item.offset, item.time_ns,
                         record.seq if record is not None else None, text)
         )  # fmt: skip
-    quiet = fold.is_quiet(incident, monitor.now_ns)
+    quiet = fold.is_quiet(incident, known.now_ns)
     pairs = {pair for pair in incident.subject if pair[0] != "gap"}
-    others = [i for i in fold if i is not incident and pairs & set(i.subject)]
+    others = worst_first(i for i in fold if i is not incident and pairs & set(i.subject))
     return IncidentDetail(
-        row=alert_row(incident, note_of(monitor, incident), quiet, newest),
+        row=alert_row(incident, note_of(known, incident), quiet, newest),
         why=safe(f"{incident.rule.why} Here: {incident.why(alerts)}.", 600),
         limit=incident.rule.limit(alerts),
         peak=incident.peak if incident.rule.window is not None else None,
@@ -106,59 +69,54 @@ def incident_detail(monitor: Monitor, incident_id: str) -> IncidentDetail | None
         evidence_left_out=max(0, incident.count - EVIDENCE_HEAD - EVIDENCE_TAIL),
         tags=incident.rule.tags,
         runbook=incident.rule.runbook,
-        changes=tuple(
-            monitor.change_row(m) for m in reversed(monitor.operator.made) if _touches(m, incident)
-        ),
+        changes=tuple(change_row(known, m) for m in reversed(known.operator.made) if _touches(m, incident)),
         related=tuple(
-            alert_row(i, note_of(monitor, i), fold.is_quiet(i, monitor.now_ns), None) for i in others[:50]
+            alert_row(i, note_of(known, i), fold.is_quiet(i, known.now_ns), None) for i in others[:50]
         ),
     )
 
 
 def _touches(made: Made, incident: Incident) -> bool:
-    change, ids = made.change, dict(incident.subject)
-    if isinstance(change, Lock):
-        return change.key == ids.get("key") or change.source_ip == ids.get("source_ip")
-    kind, name = getattr(change, "kind", None), getattr(change, "id", None)
-    return kind is not None and ids.get(kind) == name
+    """Whether a change was about somebody that the incident names."""
+    change = made.change
+    ids = {
+        ("key", getattr(change, "key", None)),
+        ("source_ip", getattr(change, "source_ip", None)),
+        (getattr(change, "kind", None), getattr(change, "id", None)),
+    }
+    return bool(ids & set(incident.subject))
 
 
-def session_detail(monitor: Monitor, ref: str) -> SessionDetail | None:
-    """A session, opened."""
-    stats = next((s for s in monitor.board.sessions.values() if _ref(s) == ref), None)
-    if stats is None:
+def session_detail(known: Known, ref: str) -> SessionDetail | None:
+    """A row of the sessions pane, opened: one session, or those of a principal that were seen once."""
+    group = [stats for stats in known.board.sessions.values() if ref in (session_ref(stats), once_ref(stats))]
+    if not group:
         return None
-    caller = stats.caller
-    records = [r for r in monitor.board.records if session_key(r.event.caller) == session_key(caller)]
-    ids = {("session", caller.session), ("key", caller.key)}
-    alerts = [row for row in monitor.alert_rows(500) if {(t.kind, t.id) for t in row.targets} & ids]
-    row = monitor.session_row(stats, max((alert.severity for alert in alerts), default=None))
-    timeline = tuple(
-        r for record in records[-SHOWN_TIMELINE:] if (r := monitor.row_of(record.seq)) is not None
-    )
-    return SessionDetail(row, timeline, tuple(alerts))
+    row = session_row(known, group, worst_by_id(known))
+    keys = {session_key(stats.caller) for stats in group}
+    records = [r for r in known.board.records if session_key(r.event.caller) in keys]
+    ids = {(target.kind, target.id) for target in row.targets if target.kind in ("session", "key")}
+    alerts = tuple(a for a in alert_rows(known, SHOWN_ALERTS) if ids & {(t.kind, t.id) for t in a.targets})
+    timeline = (row_of(known, record.seq) for record in records[-SHOWN_TIMELINE:])
+    return SessionDetail(row, tuple(event for event in timeline if event is not None), alerts)
 
 
-def _ref(stats: SessionStats) -> str:
-    return "\0".join(part or "" for part in session_key(stats.caller))
-
-
-def record_detail(monitor: Monitor, seq: int) -> RecordDetail | None:
+def record_detail(known: Known, seq: int) -> RecordDetail | None:
     """A record, opened, with what the policy says of it."""
-    record, row = monitor.board.find(seq), monitor.row_of(seq)
+    record, row = known.board.find(seq), row_of(known, seq)
     if record is None or row is None:
         return None
-    event, engine = record.event, monitor.pipeline.engine
+    event, engine = record.event, known.pipeline.engine
     what = engine.what(event)
     verdicts: list[tuple[str, str, SafeText]] = []
     if what.judge is not None:
         judge = what.judge
         listed = "listed in the policy" if judge.listed else "not listed in the policy"
-        denied = not judge.listed and monitor.policy_file.policy.deny_unlisted
+        denied = not judge.listed and known.policy_file.policy.deny_unlisted
         state = "violation" if denied or not judge.enabled else "allowed"
         verdicts.append(("tool", state, SafeText(listed if judge.enabled else "disabled by the policy")))
-        known = monitor.policy_file.policy.keys.get(event.caller.key or "")
-        scopes = event.scopes if event.scopes is not None else (known.scopes if known is not None else None)
+        key = known.policy_file.policy.keys.get(event.caller.key or "")
+        scopes = event.scopes if event.scopes is not None else (key.scopes if key is not None else None)
         for finding in (judge.scope(scopes), *judge.explain(event.params)):
             value = f": {finding.value}" if finding.value else ""
             verdicts.append((finding.aspect, finding.verdict.value, safe(f"{finding.reason}{value}", 400)))
@@ -167,14 +125,14 @@ def record_detail(monitor: Monitor, seq: int) -> RecordDetail | None:
         row=row,
         fields=tuple(record_fields(record)),
         verdicts=tuple(verdicts),
-        raw=raw_lines(event, reveal=monitor.settings.reveal),
+        raw=raw_lines(event, reveal=known.settings.reveal),
         where=safe(f"{event.source}: {line}byte {event.offset}", 200),
     )
 
 
-def policy_detail(monitor: Monitor) -> PolicyDetail:
+def policy_detail(known: Known) -> PolicyDetail:
     """The policy, opened."""
-    policy = monitor.policy_file.policy
+    policy = known.policy_file.policy
     tools = []
     for name, tool in policy.tools.items():
         tools.append((
@@ -183,11 +141,11 @@ def policy_detail(monitor: Monitor) -> PolicyDetail:
             SafeText("required" if tool.require_audit_log else "-"),
         ))  # fmt: skip
     return PolicyDetail(
-        row=monitor.policy_row(),
+        row=policy_row(known),
         tools=tuple(tools),
-        keys=tuple(_key_row(monitor, key) for key in policy.keys.values()),
-        revoked=tuple(_revocation_row(monitor, entry) for entry in policy.revoked),
-        lockouts=tuple(_lockout_row(monitor, entry) for entry in policy.lockouts),
+        keys=tuple(_key_row(known, key) for key in policy.keys.values()),
+        revoked=tuple(_revocation_row(known, entry) for entry in policy.revoked),
+        lockouts=tuple(_lockout_row(known, entry) for entry in policy.lockouts),
     )
 
 
@@ -197,11 +155,11 @@ def _listed(values: tuple[str, ...] | None) -> SafeText:
     return safe(", ".join(values), 200) if values else SafeText("nothing")
 
 
-def _key_row(monitor: Monitor, key: Key) -> tuple[SafeText, ...]:
-    used = monitor.board.keys_last_used.get(key.id)
+def _key_row(known: Known, key: Key) -> tuple[SafeText, ...]:
+    used = known.board.keys_last_used.get(key.id)
     age = _NONE
     if key.created is not None:
-        today = datetime.fromtimestamp(monitor.now_ns // SECOND, UTC).date()
+        today = datetime.fromtimestamp(known.now_ns // SECOND, UTC).date()
         days = (today - key.created).days
         age = SafeText(f"{days} days" + (", rotate" if days > 90 else ""))
     scopes = _NONE if key.scopes is None else safe(" ".join(key.scopes) or "none", 60)
@@ -209,21 +167,21 @@ def _key_row(monitor: Monitor, key: Key) -> tuple[SafeText, ...]:
     return short(key.id), short(key.client), short(key.owner), scopes, age, last
 
 
-def _revocation_row(monitor: Monitor, entry: Revocation) -> tuple[SafeText, ...]:
-    state, detail = monitor.confirmations.state(entry, entry.at)
-    over = entry.until is not None and monitor.now_ns >= entry.until
+def _revocation_row(known: Known, entry: Revocation) -> tuple[SafeText, ...]:
+    state, detail = known.confirmations.state(entry, entry.at)
+    over = entry.until is not None and known.now_ns >= entry.until
     return (
         safe(f"{entry.kind} {entry.id}", 60), SafeText(iso(entry.at)[:19] + "Z"), _until(entry.until),
-        short(entry.by), short(entry.reason, 60), SafeText("over" if over else f"{state}, {detail}"),
+        short(entry.by), short(entry.reason, 60), SafeText("over" if over else sentence(state, detail)),
     )  # fmt: skip
 
 
-def _lockout_row(monitor: Monitor, entry: Lockout) -> tuple[SafeText, ...]:
-    state, detail = monitor.confirmations.state(entry, entry.at)
-    over = monitor.now_ns >= entry.until
+def _lockout_row(known: Known, entry: Lockout) -> tuple[SafeText, ...]:
+    state, detail = known.confirmations.state(entry, entry.at)
+    over = known.now_ns >= entry.until
     return (
         short(entry.key), short(entry.source_ip), SafeText(iso(entry.at)[:19] + "Z"), _until(entry.until),
-        short(entry.rule), SafeText("over" if over else f"{state}, {detail}"),
+        short(entry.rule), SafeText("over" if over else sentence(state, detail)),
     )  # fmt: skip
 
 
@@ -231,30 +189,29 @@ def _until(until: int | None) -> SafeText:
     return SafeText(iso(until)[:19] + "Z") if until is not None else SafeText("for good")
 
 
-def impact(monitor: Monitor, targets: tuple[Target, ...]) -> tuple[SafeText, ...]:
+def impact(known: Known, targets: tuple[Target, ...]) -> tuple[SafeText, ...]:
     """What depends on a target: its sessions, its calls in the last hour, its entry in the policy."""
     lines = []
-    since = monitor.now_ns - HOUR
+    since = known.now_ns - HOUR
+    keys = known.policy_file.policy.keys
+    recent = [record for record in known.board.records if record.time_ns >= since]
+    # older records of this hour may have been dropped: what is left is then only a part
+    at_least = "at least " if len(recent) == known.board.records.maxlen else ""
     for target in targets:
-        records = [
-            r
-            for r in monitor.board.records
-            if r.time_ns >= since and _names(r.event.caller, r.event.tool, target)
-        ]
-        sessions = {r.event.caller.session for r in records if r.event.caller.session is not None}
-        lines.append(
-            safe(f"{target.kind} {safe(target.id, 60)}: {len(records)} records in {len(sessions)} sessions "
-                 "in the last hour (of those kept here)", 200)
-        )  # fmt: skip
-        if target.kind == "key" and (key := monitor.policy_file.policy.keys.get(target.id)) is not None:
+        calls = [r for r in recent if _names(r.event.caller, r.event.tool, target)]
+        sessions = {r.event.caller.session for r in calls if r.event.caller.session is not None}
+        counts = f"{at_least}{_some(len(calls), 'record')} in {_some(len(sessions), 'session')}"
+        kind = "address" if target.kind == "source_ip" else target.kind
+        lines.append(safe(f"{kind} {safe(target.id, 60)}: {counts} in the last hour", 200))
+        if target.kind == "key" and (key := keys.get(target.id)) is not None:
             lines.append(safe(f"owner {key.owner or '-'}, client {key.client or '-'}", 200))
-        if (
-            target.kind == "key"
-            and monitor.policy_file.policy.keys
-            and target.id not in monitor.policy_file.policy.keys
-        ):
+        elif target.kind == "key" and keys:
             lines.append(SafeText("this key is not in the policy's list of keys"))
     return tuple(lines)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _names(caller: Caller, tool: str | None, target: Target) -> bool:

@@ -67,14 +67,14 @@ def begin(monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool) 
 
 def _line_after(path: Path, offset: int) -> tuple[int, bytes]:
     """The first line that begins after an offset, and where it begins."""
-    begun = None
-    for block in _blocks(path, "", offset - 1, path.stat().st_size):
+    begun, end = None, path.stat().st_size
+    for block in _blocks(path, "", offset - 1, end):
         for index, line in enumerate(block.lines):
             if begun is not None:
                 return begun, line
             # the rest of the line that the offset falls into; the next block begins behind all of it
             begun = block.offset_at(index) + (block.oversize.length if block.oversize else len(line)) + 1
-    return begun or offset, b""
+    return begun or end, b""
 
 
 def _blocks(path: Path, name: str, start: int, end: int) -> Iterator[Block]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from mcpwatch.detection.checks import Restriction
@@ -165,6 +164,165 @@ def alert_rows(known: Known, limit: int) -> list[AlertRow]:
     return rows
 
 
-def worst_first(incidents: Iterator[Incident] | object) -> list[Incident]:
+def worst_first(incidents: Iterable[Incident]) -> list[Incident]:
     """Incidents by severity, then the newest first."""
-    return sorted(incidents, key=lambda i: (-i.severity, -i.last_ns, i.id))  # type: ignore[call-overload,no-any-return]
+    return sorted(incidents, key=lambda incident: (-incident.severity, -incident.last_ns, incident.id))
+
+
+def policy_row(known: Known) -> PolicyRow:
+    """The policy in one line."""
+    now, policy = known.now_ns, known.policy_file.policy
+    off = known.operator.changes_off
+    error = known.policy_file.error
+    return PolicyRow(
+        path=safe(known.policy_file.path) if known.policy_file.path is not None else None,
+        error=safe(error, 300) if error is not None else None,
+        revoked=sum(1 for entry in policy.revoked if entry.until is None or now < entry.until),
+        locked=sum(1 for entry in policy.lockouts if entry.at <= now < entry.until),
+        changes_off=safe(off, 300) if off is not None else None,
+    )
+
+
+def worst_by_id(known: Known) -> Worst:
+    """The worst incident of every id that a subject names."""
+    found: dict[tuple[str, str], Severity] = {}
+    for incident in known.pipeline.fold.incidents.values():
+        for pair in incident.subject:
+            found[pair] = max(incident.severity, found.get(pair, Severity.LOW))
+    return found
+
+
+def session_ref(stats: SessionStats) -> str:
+    """The handle of a session's own row."""
+    return "\0".join(part or "" for part in session_key(stats.caller))
+
+
+def once_ref(stats: SessionStats) -> str | None:
+    """The handle of the row that a session seen once shares with others of its principal; None for any other.
+
+    Servers that give every request a session id of its own would fill the pane otherwise.
+    """
+    caller = stats.caller
+    if stats.calls != 1 or caller.session is None or not (caller.key or caller.client):
+        return None
+    # a session's own handle has one part, and one without a session five
+    return "\0".join(("once", caller.key or "", caller.client or ""))
+
+
+def session_row(known: Known, group: Sequence[SessionStats], worst: Worst) -> SessionRow:
+    """A session with its rate; several that were seen once as one row, under their principal."""
+    first, caller = group[0], group[0].caller
+    alone = len(group) == 1
+    trends = [stats.trend(known.now_ns) for stats in group]
+    trend = tuple(map(sum, zip(*trends, strict=True)))
+    high, medium, low = (sum(stats.tiers[tier] for stats in group) for tier in TIERS)
+    ids = {("session", stats.caller.session) for stats in group}
+    ids |= {("key", caller.key), ("source_ip", caller.source_ip)}
+    severities = [worst[kind, name] for kind, name in ids if name is not None and (kind, name) in worst]
+    return SessionRow(
+        ref=session_ref(first) if alone else once_ref(first) or "",
+        session=session_label(first) if alone else SafeText(f"({len(group):,} seen once)"),
+        key=short(caller.key),
+        client=short(caller.client),
+        per_minute=sum(trend),
+        trend=trend,
+        high=high,
+        medium=medium,
+        low=low,
+        errors=sum(stats.errors for stats in group),
+        calls=sum(stats.calls for stats in group),
+        last_ns=max(stats.last_ns for stats in group),
+        worst=max(severities, default=None),
+        targets=tuple(t for t in targets_of(caller) if alone or t.kind != "session"),
+    )
+
+
+def _sessions(known: Known, now: int) -> tuple[SessionRow, ...]:
+    groups: dict[str, list[SessionStats]] = {}
+    for stats in known.board.sessions.values():
+        groups.setdefault(once_ref(stats) or session_ref(stats), []).append(stats)
+
+    def order(group: list[SessionStats]) -> tuple[int, int]:
+        return -sum(stats.per_minute(now) for stats in group), -max(stats.last_ns for stats in group)
+
+    worst = worst_by_id(known)
+    return tuple(
+        session_row(known, group, worst) for group in sorted(groups.values(), key=order)[:SHOWN_SESSIONS]
+    )
+
+
+def _rates(known: Known, now: int) -> tuple[RateRow, ...]:
+    minute = now // MINUTE
+    rows = []
+    for tier in TIERS:
+        counts = tuple(
+            known.board.minutes.get(n, {}).get(tier, 0) for n in range(minute - RATE_MINUTES + 1, minute + 1)
+        )
+        whole = sorted(counts[:-1])
+        rows.append(RateRow(tier, counts, counts[-1], whole[len(whole) // 2]))
+    return tuple(rows)
+
+
+def _tiers(known: Known) -> tuple[TierRow, ...]:
+    board = known.board
+    total = sum(board.tiers.values())
+    return tuple(
+        TierRow(
+            tier,
+            board.tiers[tier],
+            round(board.tiers[tier] / total, 3) if total else 0.0,
+            tuple((short(tool), count) for tool, count in board.tools[tier].most_common(SHOWN_TOOLS)),
+        )
+        for tier in TIERS
+    )
+
+
+def _counted(known: Known, source: str) -> Mapping[str, int]:
+    """The counters of a source up to what is shown of it."""
+    if known.counted is not None and source in known.counted:
+        return known.counted[source]
+    reader = known.pipeline.readers[source]
+    return {name: getattr(reader, name) for name in COUNTERS}
+
+
+def _counters(known: Known) -> Counters:
+    held = sum(1 for status in known.statuses if status.held)
+    totals = dict.fromkeys(COUNTERS, 0)
+    for source in known.pipeline.readers:
+        for name, value in _counted(known, source).items():
+            totals[name] += value
+    totals["lines"] += held
+    late = known.pipeline.engine.late
+    return Counters(**totals, held=held, late=late, gaps=sum(known.gaps.values()))
+
+
+def _source_rows(known: Known, now: int) -> Iterator[SourceRow]:
+    for status in known.statuses:
+        reader = known.pipeline.readers.get(status.name)
+        held = 1 if status.held else 0
+        counts = dict(_counted(known, status.name)) if reader is not None else dict.fromkeys(COUNTERS, 0)
+        counts["lines"] += held
+        yield SourceRow(
+            name=safe(status.name, 80),
+            path=safe(status.path, 300),
+            state=status.state,
+            note=status.note,
+            counters=Counters(**counts, held=held, gaps=known.gaps[status.name]),
+            format=safe(reader.format_name if reader is not None else "none yet", 40),
+            coverage=reader.coverage if reader is not None else (),
+            behind=status.behind,
+            per_second=round(known.board.per_second(now, status.name), 1),
+        )
+
+
+def _notices(known: Known) -> tuple[SafeText, ...]:
+    found = list(known.settings.notices)
+    if known.policy_file.path is None:
+        found.append(NO_POLICY)
+    if known.policy_file.error is not None:
+        found.append(safe(f"policy not usable, the last good one stays: {known.policy_file.error}", 300))
+    for rule, count in sorted(known.pipeline.engine.evictions.items()):
+        found.append(
+            SafeText(f"{rule}: {count:,} windows dropped, too many subjects: somebody may be hiding")
+        )
+    return tuple(found)

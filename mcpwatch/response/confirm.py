@@ -53,3 +53,10 @@ class Confirmations:
             return "in force", f"after {format_duration(max(seen.refused_ns - since_ns, 0))}"
         success = (seen.succeeded_ns or since_ns) - since_ns
         return "NOT IN FORCE", f"success {format_duration(max(success, 0))} after the change"
+
+
+def sentence(state: ForceState, detail: str) -> str:
+    """State and detail as one reads them: `in force after 0.4 s`, `untested, no attempt since`."""
+    if not detail:
+        return state
+    return f"{state} {detail}" if state == "in force" else f"{state}, {detail}"

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mcpwatch.monitor.live import begin
+from mcpwatch.monitor.monitor import Monitor, Settings
+from mcpwatch.monitor.pipeline import Reading
+from mcpwatch.policy.file import PolicyFile
 from mcpwatch.times import SECOND, iso
 from tests.functional.program import (
     MCPWATCH,
@@ -136,6 +140,25 @@ def test_a_start_in_the_middle_finds_the_same_from_there_on_and_says_so(home: Ho
     assert found["count"] == whole[found["id"]] == 3
     assert found["count_since"] < iso(now)
     assert 0 < summary["lines"] < 8
+
+
+@pytest.mark.parametrize("long_line", [b"", b"x" * (3 << 20) + b"\n"], ids=["short lines", "a long line"])
+def test_a_start_near_the_end_is_at_the_start_of_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_line: bytes
+) -> None:
+    """Without --since a huge log is read from a fixed distance before its end, wherever in a line that falls."""
+    now = time.time_ns()
+    log = tmp_path / "a.jsonl"
+    lines = [call(now - (60 - n) * SECOND) for n in range(60)]
+    log.write_bytes(b"".join(lines[:30]) + long_line + b"".join(lines[30:]))
+    size, tail = log.stat().st_size, len(b"".join(lines[30:]))
+    starts = {30 * len(lines[0]) + len(long_line) + n * len(line) for n, line in enumerate(lines[30:])}
+    monitor = Monitor(PolicyFile(None), Reading(), Settings(tmp_path), lambda: now)
+    for back in (*range(tail - 2 * len(lines[0]), tail + 1, 7), tail + len(long_line) // 2):
+        monkeypatch.setattr("mcpwatch.monitor.live.NEAREST_START", back)
+        offset, line = begin(monitor, log, "a.jsonl", 0, cap=True)
+        assert line is None
+        assert offset == min(start for start in starts if start >= size - back)
 
 
 def test_tail_of_a_pipe_ends_with_it(home: Home) -> None:

@@ -184,3 +184,12 @@ def test_a_value_that_comes_and_goes_leaves_a_bounded_past() -> None:
     for i in range(10 * MAX_TIMES):
         window.add(2 * i * MINUTE, "a")
     assert len(window.past) <= 2 * MAX_TIMES + 1
+
+
+def test_late_events_among_hundreds_of_sessions_fire_without_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attacker who sends many sessions out of order must not make each event cost a look at all of them."""
+    window = DistinctWindow(6, MINUTE, KEEP)
+    for i in range(500):
+        window.add(MINUTE + i, f"s{i}")
+    monkeypatch.setattr(DistinctWindow, "_sweep", None)
+    assert window.add(MINUTE - 5, "late") >= 500
