@@ -239,14 +239,16 @@ class DistinctWindow:
 
     def _sweep(self, time_ns: int, end: int) -> int:
         """The most values in a window that ends in [time_ns, end), if that fires: over what begins and ends there."""
-        steps: list[tuple[int, int, str]] = []
-        stretches = [*self.past, *((begins, ends, name) for name, (begins, ends) in self.live.items())]
-        for begins, ends, name in stretches:
-            if begins < end and ends > time_ns:
-                steps.append((max(begins, time_ns), 1, name))
-                steps.append((ends, -1, name))
-        if len({name for _, _, name in steps}) < self.need:
+        near = [ended for ended in self.past if ended[0] < end and ended[1] > time_ns]
+        near += [
+            (span[0], span[1], name)
+            for name, span in self.live.items()
+            if span[0] < end and span[1] > time_ns
+        ]
+        if len(near) < self.need:
             return 0
+        steps = [(max(begins, time_ns), 1, name) for begins, _, name in near]
+        steps += [(ends, -1, name) for _, ends, name in near]
         steps.sort()
         present: dict[str, int] = {}
         fullest = 0
