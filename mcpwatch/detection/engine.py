@@ -142,7 +142,8 @@ class Engine:
             try:
                 caller, kind = met[event.caller], learnt[event.shape]
             except KeyError:
-                caller, kind = self._meet(event.caller), self._learn(event.shape)
+                caller = met.get(event.caller) or self._meet(event.caller)
+                kind = learnt.get(event.shape) or self._learn(event.shape)
             kind.count += 1
             time = event.time_ns
             if time is not None:
