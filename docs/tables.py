@@ -59,6 +59,7 @@ ROOMS: Final[dict[str, str]] = {
     "text": "makes untrusted text safe to show; redaction of secrets",
     "data": "finds the shipped themes and sample logs",
     "times": "integer nanoseconds, UTC; reads and writes times and durations",
+    "errors": "what an error means to whoever started the program; each room's own derives from one of these",
     "filter": "the filter language of the console and of `--filter`",
     "sources": "bytes in: follow a growing log through rotation, read a saved one, standard input",
     "formats": "a raw line becomes an event, and everything else is counted",

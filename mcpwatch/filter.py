@@ -18,6 +18,7 @@ from math import inf, nextafter
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
+from mcpwatch.errors import Misused
 from mcpwatch.event import KINDS, OUTCOMES, AuditEvent
 from mcpwatch.text import safe
 from mcpwatch.times import DAY, HOUR, MINUTE, SECOND, parse_rfc3339
@@ -34,7 +35,7 @@ _TIERS: Final = ("low", "medium", "high")
 _WORDS: Final = frozenset({"and", "or", "not"})
 
 
-class FilterError(ValueError):
+class FilterError(Misused, ValueError):
     """The filter text can't be understood.
 
     Attributes:

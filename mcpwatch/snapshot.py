@@ -110,7 +110,7 @@ class AlertRow:
     subject: SafeText
     count: int
     note: SafeText
-    """The most telling fact: "denied", "not in force", "in force after 0.4 s"."""
+    """The most telling fact: "2 denied, 1 ok", "NOT IN FORCE", "in force"."""
     quiet: bool
     targets: tuple[Target, ...]
 

@@ -108,11 +108,13 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(ns: int) -> str:
-    """Write nanoseconds as the two largest of days, hours, minutes, seconds: `1h 30m`, `4m 5s`, `0.4 s`."""
+    """Write nanoseconds as the two largest of days, hours, minutes, seconds: `1h 30m`, `4m 5s`, `14 s`, `0.4 s`."""
     if ns < 10 * SECOND:
         return f"{ns / SECOND:.1f} s"
-    parts = []
     rest = ns // SECOND
+    if rest < 60:
+        return f"{rest} s"
+    parts = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         if rest >= size:
             parts.append(f"{rest // size}{unit}")

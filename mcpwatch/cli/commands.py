@@ -8,9 +8,9 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
+from mcpwatch import __version__
 from mcpwatch.cli import config
 from mcpwatch.cli.exits import friendly, prepare_streams
-from mcpwatch.cli.options import SETTINGS
 from mcpwatch.text import safe
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -80,6 +80,8 @@ class _Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None and not ctx.resilient_parsing:
+            from mcpwatch.cli.options import SETTINGS  # loads half the house: not for --version and --help
+
             ctx.default_map = {name: config.defaults(command, config.load(frozenset(SETTINGS)))}
         return name, command, rest
 
@@ -102,13 +104,7 @@ def _origin(error: click.BadParameter) -> str:
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version  # slow to load, and needed only here
-
-        try:
-            number = version("mcpwatch-console")
-        except PackageNotFoundError:
-            number = "(not installed)"
-        click.echo(f"mcpwatch {number}")
+        click.echo(f"mcpwatch {__version__}")
         ctx.exit()
 
 

@@ -11,11 +11,7 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Final, NoReturn
 
-from mcpwatch.filter import FilterError
-from mcpwatch.formats.mapping import FormatError
-from mcpwatch.policy.model import PolicyError
-from mcpwatch.response.plan import ResponseError
-from mcpwatch.sources.block import SourceError
+from mcpwatch.errors import Misused, NotApplied, Unusable
 from mcpwatch.text import safe
 
 
@@ -33,22 +29,18 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-class UsageError(Exception):
+class UsageError(Misused):
     """The options don't fit together. The message says which, and what to do."""
 
 
-class ConfigError(Exception):
+class ConfigError(Unusable):
     """config.toml can't be used. The message says where, why, and what to do."""
 
 
 ERRORS: Final[tuple[tuple[type[Exception], Exit], ...]] = (
-    (UsageError, Exit.USAGE),
-    (FilterError, Exit.USAGE),
-    (ResponseError, Exit.NOT_APPLIED),
-    (PolicyError, Exit.UNUSABLE),
-    (SourceError, Exit.UNUSABLE),
-    (FormatError, Exit.UNUSABLE),
-    (ConfigError, Exit.UNUSABLE),
+    (Misused, Exit.USAGE),
+    (NotApplied, Exit.NOT_APPLIED),
+    (Unusable, Exit.UNUSABLE),
 )
 
 

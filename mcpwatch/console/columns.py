@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 from mcpwatch.console.lines import Align, Line, Span, fit, spark
 from mcpwatch.detection.hit import Severity
 from mcpwatch.policy.model import Tier
+from mcpwatch.response.confirm import sentence
 from mcpwatch.snapshot import AlertRow, ChangeRow, EventRow, SessionRow
 from mcpwatch.times import clock_time
 
@@ -32,16 +33,13 @@ def severity_chip(severity: Severity) -> Span:
 
 def state_text(row: ChangeRow) -> Line:
     """A change and whether it bites: `revoke key key_0007: in force after 0.4 s`."""
-    return (
-        (row.what, "text"),
-        (": ", "dim"),
-        (row.state, STATE_ROLES[row.state]),
-        (_spaced(row.detail), "dim"),
-    )
+    return ((row.what, "text"), (": ", "dim"), *state_words(row))
 
 
-def _spaced(text: str) -> str:
-    return f" {text}" if text else ""
+def state_words(row: ChangeRow) -> Line:
+    """Whether a change bites: `untested, no attempt since`."""
+    rest = sentence(row.state, row.detail).removeprefix(row.state)
+    return ((row.state, STATE_ROLES[row.state]), (rest, "dim"))
 
 
 def tier_letter(tier: Tier | None) -> Span:
@@ -51,9 +49,7 @@ def tier_letter(tier: Tier | None) -> Span:
 
 def note_role(text: str) -> str:
     """The role of an alert's most telling fact."""
-    if text.startswith("not in force"):
-        return "error"
-    return "ok" if text.startswith("in force") else "text"
+    return next((role for state, role in STATE_ROLES.items() if text.startswith(state)), "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +102,10 @@ SESSIONS: Final[tuple[Column[SessionRow], ...]] = (
 ALERTS: Final[tuple[Column[AlertRow], ...]] = (
     Column("", 4, lambda r, _: severity_chip(r.severity)),
     Column("LAST", 8, lambda r, local: (clock_time(r.last_ns, local=local), "dim"), wide=46),
-    Column("RULE", 16, lambda r, _: (r.rule, "dim" if r.quiet else "bold"), grow=2),
-    Column("WHO", 10, lambda r, _: (r.subject, "dim" if r.quiet else "text"), grow=2),
+    Column("RULE", 17, lambda r, _: (r.rule, "dim" if r.quiet else "bold"), grow=1),
+    Column("WHO", 18, lambda r, _: (r.subject, "dim" if r.quiet else "text"), grow=3),
     Column("COUNT", 6, lambda r, _: (f"x{r.count:,}", "dim"), "right"),
-    Column("", 10, lambda r, _: (r.note, "dim" if r.quiet else note_role(r.note)), grow=2, wide=54),
+    Column("", 14, lambda r, _: (r.note, "dim" if r.quiet else note_role(r.note)), grow=2, wide=54),
 )
 
 EVENTS: Final[tuple[Column[EventRow], ...]] = (
@@ -121,7 +117,7 @@ EVENTS: Final[tuple[Column[EventRow], ...]] = (
     Column("TOOL", 12, lambda r, _: (r.tool, "bold" if r.worst is not None else "text"), grow=1),
     Column("DETAIL", 12, lambda r, _: (r.detail, "text"), grow=7),
     Column("STATUS", 7, lambda r, _: STATUS_WORDS.get(r.status, ("unknown", "dim"))),
-    Column("TIME", 8, _duration, "right", wide=90),
+    Column("TOOK", 8, _duration, "right", wide=90),
     Column("HIT", 4, _hit),
     Column("WHY", 10, lambda r, _: (r.note, "text"), grow=3, wide=60),
 )

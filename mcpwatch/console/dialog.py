@@ -15,8 +15,8 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input
 
-from mcpwatch.console.columns import STATE_ROLES
-from mcpwatch.console.lines import BLANK, Line, cells
+from mcpwatch.console.columns import state_words
+from mcpwatch.console.lines import BLANK, Line, cells, wrap
 from mcpwatch.console.pane import Document, Pane
 from mcpwatch.console.prompt import PlainInput
 from mcpwatch.console.view import LineView
@@ -114,6 +114,7 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         self.code = new_code()
         self._choice = 0
         self._planned_for: tuple[int, str] | None = None
+        self._shown_for: tuple[Plan | None, int] | None = None
         self._problem: Line = BLANK
         self._opened: float | None = None
         self._timer: Timer | None = None
@@ -181,7 +182,12 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
             return
         plan = self.plan
         self._fill("what", self._what_lines())
-        impact: list[Line] = [((f"  {line}", "text"),) for line in plan.impact] if plan is not None else []
+        width = max(self._diff.size.width, 20)
+        impact = (
+            [row for text in plan.impact for row in wrap(text, width, "text", "  ")]
+            if plan is not None
+            else []
+        )
         self._fill("impact", impact[: max(1, self.size.height // 5)])
         diff = (
             [line for text in plan.diff for line in _diff_lines(text, self._diff.inner_width)] if plan else []
@@ -190,6 +196,7 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         body = Document([(line, None) for line in diff])
         empty = "Already so: nothing to write." if plan is not None and plan.noop else ""
         self._diff.present(body, (("What is written to the policy file", "title"),), self._diff_note(), empty)
+        self._show_changed(diff)
         asking = self.applied is None
         for name in ("#reason-row", "#code-row"):
             for row in self.query(name):
@@ -199,6 +206,17 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
                 view.show([(("reason", "key"),)])
             self.query_one("#code-label", LineView).show([(("type ", "dim"), (self.code, "brand"))])
         self._fill("state", self._state_lines())
+
+    def _show_changed(self, diff: list[Line]) -> None:
+        """Scroll a new diff to what it changes, if that would be out of sight."""
+        rows = self._diff.rows
+        if self._shown_for == (self.plan, rows):
+            return
+        self._shown_for = (self.plan, rows)
+        changed = [index for index, line in enumerate(diff) if line[-1][1] in ("add", "remove")]
+        if changed:
+            self._diff.scroll_rows(-len(diff))
+            self._diff.scroll_rows(min(changed[0], max(changed[-1] + 1 - rows, 0)))
 
     def _fill(self, name: str, lines: list[Line]) -> None:
         view = self.query_one(f"#{name}", LineView)
@@ -233,15 +251,16 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
             return [self._problem, (("esc", "key"), (" closes; nothing was written", "dim"))]
         if self.plan is not None and self.plan.noop:
             return [(("Already so: nothing would be written. ", "ok"), ("esc", "key"), (" closes", "dim"))]
-        keys = (("⏎", "writes it"), ("tab", "other field"), ("esc", "closes; nothing is written"))
+        keys = [("⏎", "writes it"), ("tab", "other field"), ("esc", "closes; nothing is written")]
+        if self.verb is None:
+            del keys[1]
         return [tuple(span for key, words in keys for span in ((key, "key"), (f" {words}  ", "dim")))]
 
     def _bite_lines(self) -> list[Line]:
         row = self._newest()
         steps: list[Line] = [(("written  ", "ok"), (row.what, "text"))]
         if row.state != "written":
-            detail = f" {row.detail}" if row.detail else ""
-            steps.append(((row.state, STATE_ROLES[row.state]), (detail, "text")))
+            steps.append(state_words(row))
         help_text = {
             "written": "waiting for the log",
             "untested": "proved by the first refusal in the log",

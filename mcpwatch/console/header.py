@@ -44,7 +44,7 @@ def _sources(live: Snapshot) -> Line:
 def _pace(live: Snapshot) -> list[Line]:
     parts: list[Line] = [((f"{live.per_second:,.0f}/s", "text"),)]
     if live.lag_s is not None:
-        parts.append((("lag ", "dim"), (f"{live.lag_s:.1f}s", "warn" if live.lag_s > 5 else "text")))
+        parts.append((("lag ", "dim"), (f"{live.lag_s:.1f} s", "warn" if live.lag_s > 5 else "text")))
     return parts
 
 

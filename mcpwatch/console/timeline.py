@@ -53,12 +53,13 @@ def timeline_lines(replay: ReplayRow, width: int, *, local: bool) -> list[Line]:
             else:
                 bar.append((text, role))
     play: Span = ("playing ▶", "ok") if replay.playing else ("paused ‖", "warn")
-    left = format_duration(max(replay.end_ns - replay.at_ns, 0))
+    rest = replay.end_ns - replay.at_ns
+    left = f"{format_duration(rest)} left of" if rest >= SECOND // 10 else "at the end of"
     survey: Line = () if replay.indexed >= 1 else ((f"  marks {replay.indexed:.0%} surveyed", "dim"),)
     words: Line = (
         (" ", "text"), play, (f" {speed_text(replay.speed)}  ", "text"),
         (iso(replay.at_ns)[:10] + " ", "dim"), (clock_time(replay.at_ns, local=local), "bold"),
-        (f"  {left} left of {format_duration(max(replay.end_ns - replay.start_ns, 0))}", "dim"),
+        (f"  {left} {format_duration(max(replay.end_ns - replay.start_ns, 0))}", "dim"),
         (f"  {len(replay.marks)} incidents", "dim"), *survey,
     )  # fmt: skip
     return [fit_line(words, width), fit_line(tuple(bar), width)]

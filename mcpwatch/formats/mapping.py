@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
+from mcpwatch.errors import Unusable
 from mcpwatch.event import KINDS, OUTCOMES, AuditEvent, Auth
 from mcpwatch.formats.fields import (
     ALIASES,
@@ -40,7 +41,7 @@ from mcpwatch.text import safe
 MAX_MAPPING_BYTES: Final = 256 * 1024
 
 
-class FormatError(Exception):
+class FormatError(Unusable):
     """A format can't be used. The message says which file, what is wrong and what to do."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Final
+
 from mcpwatch.event import Caller
 from mcpwatch.incidents.incident import EVIDENCE_HEAD, EVIDENCE_TAIL, Incident
 from mcpwatch.monitor.board import session_key

@@ -1,7 +1,8 @@
 """Replay in the console: plays saved logs along their own time, and goes to any moment of them.
 
 The first pass, as fast as it goes, is the survey: it finds every hit and notes which byte of the log came when. From
-then on any moment is rebuilt from what was found before it and by reading the warm-up before it.
+then on any moment is rebuilt from what was found before it and by reading the warm-up before it, line by line, so
+that the counters say how much of the log lies before the cursor.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import math
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from mcpwatch.detection.checks import Enforcement
 from mcpwatch.detection.hit import Hit, Severity
 from mcpwatch.event import AuditEvent
+from mcpwatch.incidents.fold import Fold
 from mcpwatch.monitor.monitor import Monitor
 from mcpwatch.monitor.pipeline import Batch, saved_events
+from mcpwatch.monitor.rewind import START, Checkpoint, Sums, counters_of, line_by_line
 from mcpwatch.snapshot import RATE_MINUTES, ReplayRow
 from mcpwatch.sources.follow import SourceStatus
 from mcpwatch.sources.saved import SavedLog, open_saved
@@ -30,27 +33,6 @@ CHUNK: Final = 4_000
 """Events taken in at once: the console waits no longer than that for an answer."""
 MAX_STORED_HITS: Final = 300_000
 FIRST_SPEED: Final = 10.0
-
-_COUNTERS: Final = ("lines", "understood", "not_understood", "blank", "repeated", "joined", "events")
-
-
-class Checkpoint(NamedTuple):
-    """A place from which reading can begin.
-
-    Attributes:
-        time_ns: Latest event time before it.
-        position: How many events come before it.
-        counters: The reader's counters there.
-    """
-
-    time_ns: int
-    position: int
-    offset: int
-    line: int | None
-    counters: tuple[int, ...]
-
-
-START: Final = Checkpoint(-(1 << 62), 0, 0, 1, (0,) * len(_COUNTERS))
 
 
 class ReplayPlayer:
@@ -69,6 +51,8 @@ class ReplayPlayer:
         self._ahead: AuditEvent | None = None
         self._position = 0
         self._checkpoints = [START]
+        self._sums = [Sums.of(monitor)]
+        self._counted: dict[str, Mapping[str, int]] = {}
         self._hits: list[Hit] | None = []
         self._hit_positions: list[int] = []
         self._sightings: list[tuple[int, Enforcement]] = []
@@ -78,6 +62,7 @@ class ReplayPlayer:
         self._speed = math.inf
         self._at = self._start = self._end = 0
         self._last_wall = 0.0
+        self._newest = START.time_ns
         self._read_to = START.time_ns
 
     def toggle(self) -> None:
@@ -108,21 +93,33 @@ class ReplayPlayer:
     def run(self) -> None:
         """Survey the logs, then play as asked, until stopped."""
         try:
-            self._restart(START)
+            self._restart(0)
             while not self._stop.is_set():
-                if self._surveyed:
-                    with self._guard:
-                        commands, self._commands = self._commands, []
-                    for command in commands:
-                        command()
+                self._obey()
                 self._advance()
                 self._publish()
-                waits = None if not self._playing else 0 if self._speed == math.inf else TICK_S
-                if self._wake.wait(waits):
+                if self._wake.wait(self._wait_s):
                     self._wake.clear()
         except BaseException as error:
             self.failure = error
             raise
+
+    def _obey(self) -> None:
+        """Do what was asked; what was asked during the survey is done after it."""
+        if not self._surveyed:
+            return
+        with self._guard:
+            commands, self._commands = self._commands, []
+        for command in commands:
+            command()
+
+    @property
+    def _wait_s(self) -> float | None:
+        """How long there is nothing to do; None for until somebody asks for something."""
+        if self._playing:
+            return 0 if self._speed == math.inf else TICK_S
+        # asked for during the survey, which woke up for it in vain
+        return 0 if self._commands else None
 
     def _ask(self, command: Callable[[], None]) -> None:
         with self._guard:
@@ -145,64 +142,68 @@ class ReplayPlayer:
             return
         target = max(0, self._position + events)
         near = self._checkpoints[bisect_right(self._checkpoints, target, key=lambda c: c.position) - 1]
+        self._at = self._start
         self._go(near.time_ns, lambda: self._next_events(count=min(CHUNK, target - self._position)))
 
     def _seek(self, time_ns: int) -> None:
         self._go(time_ns, lambda: self._next_events(count=CHUNK, until=time_ns))
         self._at = min(max(time_ns, self._start), self._end)
+        self._last_wall = time.monotonic()
 
     def _next_incident(self, direction: int) -> None:
+        """To the next one along the log; behind the last one comes the first."""
         begins = sorted({mark[0] for mark in self._marks.values()})
+        if not begins:
+            return
         place = bisect_right(begins, self._at) if direction > 0 else bisect_left(begins, self._at) - 1
-        if 0 <= place < len(begins):
-            self._playing = False
-            self._seek(begins[place])
+        self._playing = False
+        self._seek(begins[place % len(begins)])
 
     def _go(self, time_ns: int, read_on: Callable[[], list[AuditEvent]]) -> None:
         """Rebuild a moment: warm up before it, and fold what the survey found before it."""
         if self._hits is None:
-            self._restart(START)
+            self._restart(0)
             while events := read_on():
                 self._take(events)
             return
         reach = max(self.monitor.pipeline.engine.warm_up, RATE_MINUTES * MINUTE)
         place = bisect_right(self._checkpoints, time_ns - reach, key=lambda c: c.time_ns)
-        self._restart(self._checkpoints[max(place - 1, 0)])
+        self._restart(max(place - 1, 0))
         while events := read_on():
             self._warm_up(events)
         monitor = self.monitor
         with monitor.lock:
+            pipeline = monitor.pipeline
             found = bisect_left(self._hit_positions, self._position)
-            monitor.pipeline.fold.add(self._hits[:found])
+            # the warm-up found some of these, but it does not know what was before it
+            pipeline.fold = Fold(pipeline.fold.alerts)
+            pipeline.fold.add(self._hits[:found])
             monitor.confirmations.observe(
                 seen for position, seen in self._sightings if position < self._position
             )
 
-    def _restart(self, checkpoint: Checkpoint) -> None:
-        monitor = self.monitor
+    def _restart(self, number: int) -> None:
+        """Begin to read at a checkpoint."""
+        monitor, checkpoint = self.monitor, self._checkpoints[number]
         with monitor.lock:
             monitor.reset()
+            self._sums[number].restore(monitor)
             self._logs = open_saved(self._paths)
-            if checkpoint is START:
+            if not self._surveyed:
                 batches = saved_events(self._logs, monitor.pipeline, self._note_block)
+                self._events = self._one_by_one(batches)
             else:
-                reader = monitor.pipeline.reader(self._logs[0].name)
-                for name, value in zip(_COUNTERS, checkpoint.counters, strict=True):
-                    setattr(reader, name, value)
-                blocks = self._logs[0].blocks(checkpoint.offset, checkpoint.line)
-                batches = (reader.read(block) for block in blocks)
-            self._events = self._one_by_one(batches)
+                self._events = line_by_line(self._logs, monitor.pipeline, checkpoint, self._counted)
             self._position = checkpoint.position
+            self._newest = checkpoint.time_ns
             self._ahead = None
 
     def _note_block(self, offset: int, line: int | None) -> None:
         """Note a place to begin from, while surveying one log that can be read from anywhere."""
-        if self._surveyed or not self._logs[0].seekable:
-            return
         reader = self.monitor.pipeline.reader(self._logs[0].name)
-        counters = tuple(getattr(reader, name) for name in _COUNTERS)
-        if reader.events:
-            self._checkpoints.append(Checkpoint(self._read_to, reader.events, offset, line, counters))
+        if self._logs[0].seekable and reader.events:
+            place = Checkpoint(self._read_to, reader.events, offset, line, counters_of(reader))
+            self._checkpoints.append(place)
 
     def _one_by_one(self, batches: Iterable[list[AuditEvent]]) -> Iterator[AuditEvent]:
         self._read_to = START.time_ns
@@ -233,11 +234,15 @@ class ReplayPlayer:
                 self._speed = FIRST_SPEED
 
     def _next_events(self, *, count: int, until: int | None = None) -> list[AuditEvent]:
-        """Read on, at most so far. `_ahead` is then the first event that was not taken, None at the end."""
+        """Read on, at most so far. `_ahead` is then the first event that was not taken, None at the end.
+
+        While surveying it stops at checkpoints, so that the sums of each are known.
+        """
         events: list[AuditEvent] = []
         if self._ahead is None:
             self._ahead = next(self._events, None)
-        while self._ahead is not None and len(events) < count:
+        checkpoints = len(self._checkpoints)
+        while self._ahead is not None and len(events) < count and len(self._checkpoints) == checkpoints:
             due = self._ahead.time_ns
             if until is not None and due is not None and due > until:
                 break
@@ -253,8 +258,10 @@ class ReplayPlayer:
         with monitor.lock:
             batch = monitor.pipeline.observe(events)
             if not self._surveyed:
-                self._survey(batch)
+                self._survey(events, batch)
             monitor.absorb(batch)
+            while len(self._sums) < len(self._checkpoints):
+                self._sums.append(Sums.of(monitor))
         self._pass(events)
 
     def _warm_up(self, events: list[AuditEvent]) -> None:
@@ -262,11 +269,11 @@ class ReplayPlayer:
         assert self._hits is not None
         monitor = self.monitor
         with monitor.lock:
-            monitor.pipeline.engine.observe(events)
+            batch = monitor.pipeline.observe(events)
             monitor.pipeline.engine.enforcement.clear()
             first = bisect_left(self._hit_positions, self._position)
             last = bisect_left(self._hit_positions, self._position + len(events))
-            monitor.absorb(Batch(events, self._hits[first:last]))
+            monitor.absorb(Batch(batch.events, self._hits[first:last]))
         self._pass(events)
 
     def _pass(self, events: list[AuditEvent]) -> None:
@@ -274,14 +281,15 @@ class ReplayPlayer:
         times = [event.time_ns for event in events if event.time_ns is not None]
         if not times:
             return
+        self._newest = max(self._newest, *times)
         if self._speed == math.inf or not self._playing:
-            self._at = max(times)
+            self._at = self._newest
         if not self._surveyed:
             self._start = min(self._start or min(times), min(times))
             self._end = max(self._end, max(times))
 
-    def _survey(self, batch: Batch) -> None:
-        """Remember what a batch gave, and at which event."""
+    def _survey(self, events: list[AuditEvent], batch: Batch) -> None:
+        """Remember what came of some events, and of which."""
         for change in batch.changes:
             if change.kind in ("opened", "severity"):
                 incident = change.incident
@@ -293,7 +301,7 @@ class ReplayPlayer:
         if len(self._hits) + len(batch.hits) > MAX_STORED_HITS:
             self._hits = None
             return
-        places = {(event.source, event.offset): place for place, event in enumerate(batch.events)}
+        places = {(event.source, event.offset): place for place, event in enumerate(events)}
         self._hits += batch.hits
         self._hit_positions += [self._position + places[hit.source, hit.offset] for hit in batch.hits]
 
@@ -311,6 +319,7 @@ class ReplayPlayer:
                 marks=tuple(sorted(self._marks.values())),
                 indexed=1.0 if self._surveyed or not size else min(read / size, 1.0),
             )
+            monitor.counted = dict(self._counted)
             monitor.note_sources([self._status(log) for log in self._logs])
         monitor.publish()
 

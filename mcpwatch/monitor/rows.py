@@ -146,7 +146,7 @@ def record_fields(record: Record) -> Iterator[tuple[str, SafeText]]:
         ("client", caller.client),
         ("session", caller.session),
         ("subject", caller.subject),
-        ("source address", caller.source_ip),
+        ("address", caller.source_ip),
         ("auth method", caller.method),
         ("scopes", None if event.scopes is None else " ".join(event.scopes) or "none"),
         ("server", event.server),

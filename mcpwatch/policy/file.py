@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-import watchfiles
-
 from mcpwatch.policy.load import parse, read
 from mcpwatch.policy.model import BUILT_IN, Policy, PolicyError
 from mcpwatch.times import SECOND
@@ -53,9 +51,11 @@ class Watch:
     def _run(self) -> None:
         if self._path is None:
             return
+        from watchfiles import watch  # slow to load, and needed only by what runs for a while
+
         name = self._path.name
         try:
-            for _ in watchfiles.watch(
+            for _ in watch(
                 self._path.parent,
                 # a mounted ConfigMap changes by swapping a link beside the file
                 watch_filter=lambda _, changed: Path(changed).name in (name, "..data"),

@@ -61,7 +61,7 @@ _TAGS: Final = frozenset(
 )
 
 
-class MissingPolicy(PolicyError):  # noqa: N818 - it names what is the case
+class MissingPolicy(PolicyError):
     """The policy file is not there."""
 
 

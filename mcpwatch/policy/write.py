@@ -45,7 +45,7 @@ class Written(StrEnum):
     """There was nothing to do, and nothing was written."""
 
 
-class PolicyChanged(PolicyError):  # noqa: N818 - it names what is the case
+class PolicyChanged(PolicyError):
     """The file is not the one that the edit was planned for: plan again."""
 
 

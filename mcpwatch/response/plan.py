@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mcpwatch.errors import NotApplied
 from mcpwatch.policy.edit import Change, Edit
 from mcpwatch.text import SafeText
 
@@ -12,7 +13,7 @@ Verb = Literal["revoke", "restore", "lock", "unlock", "disable", "enable"]
 TargetKind = Literal["key", "client", "session", "subject", "source_ip", "tool"]
 
 
-class ResponseError(Exception):
+class ResponseError(NotApplied):
     """A change can't be planned or made. The message says what, where and what to do."""
 
 

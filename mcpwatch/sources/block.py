@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
+from mcpwatch.errors import Unusable
+
 MAX_LINE: Final = 1 << 20
 """Longest line that is kept whole, in bytes; a longer one is an `Oversize`."""
 
 
-class SourceError(Exception):
+class SourceError(Unusable):
     """A source can't be used. The message says what, where and what to do."""
 
 

@@ -148,7 +148,7 @@ class FakeFeed:
 
     def _alerts(self) -> tuple[AlertRow, ...]:
         table = (
-            (Severity.CRITICAL, "enforcement-gap", "A revoked key still works", 7, 12, "not in force"),
+            (Severity.CRITICAL, "enforcement-gap", "A revoked key still works", 7, 12, "NOT IN FORCE"),
             (Severity.HIGH, "path-outside", "File access outside the permitted paths", 7, 3, "denied"),
             (Severity.HIGH, "shell-execute", "A shell command was called", 3, 41, "success"),
             (Severity.HIGH, "auth-lockout", "Repeated authentication failures", 5, 9, "advised"),

@@ -86,8 +86,8 @@ async def test_the_main_screen_answers_without_a_key(size: tuple[int, int]) -> N
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         text = screen_text(app)
-        for word in ("LIVE", "audit.jsonl", "412/s", "lag 0.3s", "not understood 3", "2 revoked", "CRIT",
-                     "enforcement-gap", "key_0007", "not in force", "Events", "next alert"):  # fmt: skip
+        for word in ("LIVE", "audit.jsonl", "412/s", "lag 0.3 s", "not understood 3", "2 revoked", "CRIT",
+                     "enforcement-gap", "key_0007", "NOT IN FORCE", "Events", "next alert"):  # fmt: skip
             assert word in text, word
         rules = [row.rule for row in app.live.alerts]
         places = [text.index(rule[:14]) for rule in rules[:4]]
@@ -604,7 +604,7 @@ async def test_changes_and_what_became_of_them_stay_in_sight() -> None:
         app = ConsoleApp(feed)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
-            assert "revoke key key_0007: NOT IN FORCE success 12 s after the change" in screen_text(app)
+            assert "revoke key key_0007: NOT IN FORCE, success 12 s after the change" in screen_text(app)
 
 
 async def test_the_policy_that_is_broken_or_missing_is_said_in_the_header() -> None:

@@ -12,6 +12,7 @@ from mcpwatch.console import ConsoleApp
 from mcpwatch.console.dialog import LETTERS, ChangeDialog, choices, new_code
 from mcpwatch.console.prompt import PlainInput
 from mcpwatch.console.screens.main import MainScreen
+from mcpwatch.response.confirm import sentence
 from mcpwatch.response.plan import Target
 from tests.functional.console_feed import FakeFeed
 from tests.functional.test_console_app import key_event, screen_text, type_keys
@@ -151,7 +152,7 @@ async def test_the_dialog_shows_whether_the_change_bites() -> None:
             feed.bite(state, detail)  # type: ignore[arg-type]
             app.pull()
             await pilot.pause()
-            assert f"{state} {detail}" in screen_text(app)
+            assert sentence(state, detail) in screen_text(app)
         await type_keys(pilot, "enter", "escape")
         assert isinstance(app.screen, MainScreen)
         assert "NOT IN FORCE" in screen_text(app)

@@ -224,7 +224,7 @@ def test_what_is_no_duration_is_refused_with_its_text(text: str) -> None:
         (90 * MINUTE, "1h 30m"),
         (DAY + 2 * HOUR + 3 * MINUTE, "1d 2h"),
         (HOUR, "1h"),
-        (12 * SECOND, "12s"),
+        (12 * SECOND, "12 s"),
     ],
 )
 def test_durations_are_written_by_their_two_largest_parts(ns: int, text: str) -> None:

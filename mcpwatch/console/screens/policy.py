@@ -14,7 +14,7 @@ _NO_POLICY = (
 _TABLES = (
     ("Tools", "tools", ("tool", "tier", "enabled", "paths", "domains", "scope", "audit log"),
      "No tool is named: nothing is restricted."),
-    ("Keys", "keys", ("key", "client", "owner", "scopes", "age, days", "last use"), "No key is named."),
+    ("Keys", "keys", ("key", "client", "owner", "scopes", "age", "last use"), "No key is named."),
     ("Revoked", "revoked", ("principal", "since", "until", "by", "reason", "state"), "Nobody is revoked."),
     ("Locked out", "lockouts", ("key", "address", "since", "until", "rule", "state"), "Nobody is locked out."),
 )  # fmt: skip

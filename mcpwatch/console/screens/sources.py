@@ -16,10 +16,9 @@ _COUNTERS = (
     "joined",
     "held",
     "events",
-    "late",
     "gaps",
 )
-_WRONG = frozenset({"not_understood", "late", "gaps"})
+_WRONG = frozenset({"not_understood", "gaps"})
 
 
 def source_parts(row: SourceRow, width: int) -> list[Part]:

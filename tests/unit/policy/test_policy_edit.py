@@ -380,8 +380,8 @@ def test_random_files_lose_exactly_what_is_restored(data: bytes, choose: st.Data
 
 def test_neighbours_behind_a_comment_in_brackets_go_together() -> None:
     data = (
-        b'version: 1\nrevoked: [{key: a, at: 2026-01-01T00:00:00Z}, # c\n'
-        b'  {key: b, at: 2026-01-01T00:00:00Z}, {key: b, at: 2026-01-02T00:00:00Z}]\n'
+        b"version: 1\nrevoked: [{key: a, at: 2026-01-01T00:00:00Z}, # c\n"
+        b"  {key: b, at: 2026-01-01T00:00:00Z}, {key: b, at: 2026-01-02T00:00:00Z}]\n"
     )
     after = step(data, Restore("key", "b")).after
     assert [entry.id for entry in parse(after, None).revoked] == ["a"]
