@@ -16,8 +16,9 @@ from functools import singledispatch
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from mcpwatch.policy.load import Document, Node, compose, interpret
+from mcpwatch.policy.load import interpret
 from mcpwatch.policy.model import Lockout, Policy, PolicyError, PrincipalKind, Revocation, ToolPolicy
+from mcpwatch.policy.tree import Document, Node, compose
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import iso
 

@@ -9,9 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Final, Literal
 
-from mcpwatch.policy.load import Document, compose, interpret
+from mcpwatch.policy.load import interpret
 from mcpwatch.policy.model import Policy, Tier, ToolPolicy
 from mcpwatch.policy.tiers import is_shell, tier_of, words
+from mcpwatch.policy.tree import Document, compose
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import utc_day
 

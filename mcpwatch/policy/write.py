@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Final
 
 from mcpwatch.policy.edit import Edit
-from mcpwatch.policy.load import MAX_BYTES, parse
+from mcpwatch.policy.load import parse
 from mcpwatch.policy.model import PolicyError
+from mcpwatch.policy.tree import MAX_BYTES
 from mcpwatch.text import safe
 
 VERSIONS_KEPT: Final = 10

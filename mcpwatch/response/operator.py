@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -57,6 +58,17 @@ def lockout_length(policy: Policy, key: str | None, source_ip: str | None, now_n
     return ladder[min(before, len(ladder) - 1)]
 
 
+def stands_for_many(source_ip: str, policy: Policy) -> bool:
+    """Whether an address is this host or a proxy, behind which every caller may look the same."""
+    try:
+        address = ipaddress.ip_address(source_ip)
+        return address.is_loopback or any(
+            address == ipaddress.ip_address(proxy) for proxy in policy.lockout.trusted_proxies
+        )
+    except ValueError:
+        return False
+
+
 def change_for(
     verb: Verb,
     targets: tuple[Target, ...],
@@ -82,6 +94,11 @@ def change_for(
             raise ResponseError("a lockout needs a key or an address; this record names neither")
         if verb == "unlock":
             return Unlock(key, source_ip)
+        if key is None and source_ip is not None and stands_for_many(source_ip, policy):
+            raise ResponseError(
+                f"{safe(source_ip, 60)} is this host or a trusted proxy: everybody behind it would be locked out; "
+                "lock a key, or revoke it"
+            )
         length = length_ns or lockout_length(policy, key, source_ip, now_ns)
         return Lock(key, source_ip, now_ns, now_ns + length)
     if verb in ("disable", "enable"):
@@ -217,7 +234,8 @@ class Operator:
         """Note that an undo was written, so that the next one reverses the change before."""
         for number in range(len(self.made) - 1, -1, -1):
             if number not in self._undone and undo_of(self.made[number].change) == plan.change:
-                self._undone.add(number)
+                # nor is the undo itself to be undone next, which would do it all again
+                self._undone |= {number, len(self.made) - 1}
                 return
 
 

@@ -55,6 +55,8 @@ class Room:
     log: Path = field(init=False)
     policy_path: Path = field(init=False)
 
+    _looks: int = 0
+
     def __post_init__(self) -> None:
         self.log, self.policy_path = self.folder / "audit.jsonl", self.folder / "policy.yaml"
         self.log.touch()
@@ -77,7 +79,8 @@ class Room:
         monitor.check_policy()
         while True:
             with monitor.lock:
-                delivered = self.sources.tick(self.now)
+                self._looks += SECOND  # a file is looked at only now and then
+                delivered = self.sources.tick(self._looks)
                 monitor.take(delivered, self.now)
                 monitor.note_sources(self.sources.statuses)
             if not delivered:

@@ -49,9 +49,9 @@ def test_a_snapshot_keeps_its_version_while_nothing_changes(tmp_path: Path) -> N
 
 
 def test_a_session_has_its_calls_of_the_last_minute_by_five_seconds(tmp_path: Path) -> None:
-    room = Room(tmp_path)
+    room = Room(tmp_path, now=NOW - SECOND)
     times = [0, 1, 2, 30, 59]
-    shown = room.write(*(call(NOW - 59 * SECOND + at * SECOND) for at in times))
+    shown = room.write(*(call(NOW - 60 * SECOND + at * SECOND) for at in times))
     (row,) = shown.sessions
     assert (row.session, row.key, row.client, row.calls, row.per_minute) == ("s1", "k1", "bot", 5, 5)
     assert len(row.trend) == TREND_BUCKETS

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mcpwatch.policy import load as loading
+from mcpwatch.policy import tree
 from mcpwatch.policy.edit import (
     ADDED,
     Change,
@@ -391,5 +391,5 @@ def test_neighbours_behind_a_comment_in_brackets_go_together() -> None:
 def test_edits_are_the_same_without_the_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["\ufeff" + text for text, _ in SHAPES.values()]
     with_c = [plan(text.encode(), REVOKE, "p").after for text in texts]
-    monkeypatch.setattr(loading, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(tree, "_LOADER", yaml.SafeLoader)
     assert [plan(text.encode(), REVOKE, "p").after for text in texts] == with_c

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcpwatch.policy import load as loading
+from mcpwatch.policy import tree
 from mcpwatch.policy.load import MissingPolicy, load, parse
 from mcpwatch.policy.model import (
     Alerts,
@@ -242,7 +242,7 @@ def test_nothing_but_a_policy_error_is_ever_raised(data: bytes) -> None:
 
 def test_both_yaml_loaders_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     with_c = parse(EXAMPLE.encode(), None)
-    monkeypatch.setattr(loading, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(tree, "_LOADER", yaml.SafeLoader)
     assert parse(EXAMPLE.encode(), None) == with_c
 
 
