@@ -77,7 +77,7 @@ ROOMS: Final[dict[str, str]] = {
 
 TOOL_KEYS: Final[dict[str, str]] = {
     "enabled": "`false` switches the tool off.",
-    "since": "When mcpwatch last switched it. Successes count as enforcement gaps from then on, and a grace later.",
+    "since": "When mcpwatch last switched it. A success counts as an enforcement gap once the grace after it is over.",
     "allowed_paths": "Folders and files that it may touch. Without the key: any. `[]`: none.",
     "allowed_domains": "Hosts that it may reach. Without the key: any. `[]`: none.",
     "require_scope": "The scope that a caller needs.",
@@ -101,7 +101,7 @@ LOCKOUT_KEYS: Final[dict[str, str]] = {
     "that a person asks for.",
     "durations": "The ladder: how long the first, second, third … lockout of the same subject within 24 hours "
     "lasts. The last step repeats.",
-    "trusted_proxies": "Addresses of your own proxies. Read and checked; this version does not use them.",
+    "trusted_proxies": "Addresses of your own proxies. Neither they nor this host are ever locked out by address alone.",
 }
 KEY_KEYS: Final[dict[str, str]] = {
     "client": "Which client holds it.",
