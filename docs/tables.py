@@ -77,7 +77,7 @@ ROOMS: Final[dict[str, str]] = {
 
 TOOL_KEYS: Final[dict[str, str]] = {
     "enabled": "`false` switches the tool off.",
-    "since": "When mcpwatch last switched it. A success counts as an enforcement gap once the grace after it is over.",
+    "since": "When mcpwatch last switched it. A success once the grace after it is over is an enforcement gap.",
     "allowed_paths": "Folders and files that it may touch. Without the key: any. `[]`: none.",
     "allowed_domains": "Hosts that it may reach. Without the key: any. `[]`: none.",
     "require_scope": "The scope that a caller needs.",
@@ -101,7 +101,7 @@ LOCKOUT_KEYS: Final[dict[str, str]] = {
     "that a person asks for.",
     "durations": "The ladder: how long the first, second, third … lockout of the same subject within 24 hours "
     "lasts. The last step repeats.",
-    "trusted_proxies": "Addresses of your own proxies. Neither they nor this host are ever locked out by address alone.",
+    "trusted_proxies": "Addresses of your own proxies: they and this host are never locked out by address alone.",
 }
 KEY_KEYS: Final[dict[str, str]] = {
     "client": "Which client holds it.",
