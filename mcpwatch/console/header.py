@@ -9,6 +9,7 @@ from mcpwatch.console.lines import Line, Span, ends, fit_line, flow, join, line_
 from mcpwatch.detection.hit import Severity
 from mcpwatch.snapshot import Snapshot
 from mcpwatch.text import safe
+from mcpwatch.times import SECOND, format_duration
 
 GAP: Final[Line] = (("  ", "text"),)
 RULE: Final[Line] = ((" │ ", "frame"),)
@@ -43,8 +44,9 @@ def _sources(live: Snapshot) -> Line:
 
 def _pace(live: Snapshot) -> list[Line]:
     parts: list[Line] = [((f"{live.per_second:,.0f}/s", "text"),)]
-    if live.lag_s is not None:
-        parts.append((("lag ", "dim"), (f"{live.lag_s:.1f} s", "warn" if live.lag_s > 5 else "text")))
+    if live.lag_s is not None and any(source.state != "ended" for source in live.sources):
+        lag = format_duration(round(live.lag_s * SECOND))
+        parts.append((("lag ", "dim"), (lag, "warn" if live.lag_s > 5 else "text")))
     return parts
 
 

@@ -316,7 +316,7 @@ class Engine:
                         window.freed = True
             if len(kept) >= MAX_SUBJECTS:
                 by_use = sorted(kept, key=lambda who: kept[who].newest)
-                drop = by_use[: len(kept) - MAX_SUBJECTS * 9 // 10]
+                drop = by_use[: len(kept) - MAX_SUBJECTS * 3 // 4]
                 self.evictions[rule_id] += len(drop)
                 for who in drop:
                     kept.pop(who).freed = True

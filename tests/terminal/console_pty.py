@@ -21,13 +21,22 @@ PROGRAM = Path(__file__).with_name("console_program.py")
 class Terminal:
     """The master side: reads all that the console writes, sends keys."""
 
-    def __init__(self, mode: str, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        size: tuple[int, int],
+        *,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+            if cwd is not None:
+                os.chdir(cwd)
+            environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(env or {})}
             for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_DRIVER", "TEXTUAL"):
                 environment.pop(name, None)
-            os.execve(sys.executable, [sys.executable, str(PROGRAM), mode], environment)
+            os.execve(command[0], command, environment)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.output = b""
         self.status: int | None = None
@@ -85,18 +94,22 @@ class Terminal:
         os.close(self.fd)
         self.fd = -1
 
+    def close(self) -> None:
+        """End the console, if it still runs."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        if self.fd >= 0:
+            os.close(self.fd)
+
 
 @contextmanager
 def console(mode: str, size: tuple[int, int] = (120, 40)) -> Iterator[Terminal]:
     """A console on a pseudo-terminal, started and drawn."""
-    terminal = Terminal(mode, size)
+    terminal = Terminal([sys.executable, str(PROGRAM), mode], size)
     try:
         terminal.read_until(b"\x1b[?1049h")
         terminal.read_until(b"Events")
         yield terminal
     finally:
-        if terminal.status is None:
-            os.kill(terminal.pid, signal.SIGKILL)
-            os.waitpid(terminal.pid, 0)
-        if terminal.fd >= 0:
-            os.close(terminal.fd)
+        terminal.close()

@@ -91,7 +91,7 @@ def test_nothing_is_written_over_a_file_that_is_not_the_one_shown(room: Room) ->
     plan = revoke(room)
     changed = room.policy_path.read_bytes().replace(b"payments", b"finance")
     room.policy_path.write_bytes(changed)
-    with pytest.raises(ResponseError, match="policy.yaml"):
+    with pytest.raises(ResponseError, match=r"policy\.yaml"):
         room.monitor.apply(plan)
     assert room.policy_path.read_bytes() == changed
     assert room.look().changes == ()

@@ -77,7 +77,7 @@ def test_sessions_seen_once_are_one_row_under_their_principal(tmp_path: Path) ->
     room = Room(tmp_path)
     lines = [call(NOW - n * SECOND, session_id=f"r{n}", tool="shell_execute") for n in range(9)]
     shown = room.write(*lines, *(call(NOW, session_id="s1") for _ in range(2)))
-    by_name = {row.session: row for row in shown.sessions}
+    by_name = {str(row.session): row for row in shown.sessions}
     assert by_name.keys() == {"(9 seen once)", "s1"}
     row = by_name["(9 seen once)"]
     assert (row.calls, row.high, row.per_minute, sum(row.trend), row.key) == (9, 9, 9, 9, "k1")

@@ -192,7 +192,9 @@ def test_the_cursor_moves_with_the_speed(monkeypatch: pytest.MonkeyPatch) -> Non
         wall += 0.5
         deck.turn()
     assert deck.replay.at_ns == start + 20 * SECOND
-    assert deck.position == sum(_time(line) <= start + 20 * SECOND for line in lines_of(sample("demo-incident")))
+    assert deck.position == sum(
+        _time(line) <= start + 20 * SECOND for line in lines_of(sample("demo-incident"))
+    )
     deck.player.set_speed(60.0)
     deck.turn()
     wall += 60
@@ -247,7 +249,11 @@ def long_log(path: Path) -> int:
         elif n % 89 == 0:
             at = None
         if n % 500 < 9:
-            fields |= {"tool": "shell_execute", "session_id": "fast", "status": rng.choice(("success", "denied"))}
+            fields |= {
+                "tool": "shell_execute",
+                "session_id": "fast",
+                "status": rng.choice(("success", "denied")),
+            }
         out.append(call(at, **fields))
         if n % 50 == 0:
             out.append(b"not json\n")
