@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from click.core import ParameterSource
 
 from mcpwatch import __version__
 from mcpwatch.cli import config
-from mcpwatch.cli.exits import friendly, prepare_streams
+from mcpwatch.cli.exits import Exit, friendly, prepare_streams
 from mcpwatch.text import safe
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -124,4 +125,25 @@ def main() -> None:
     """Run the command line."""
     prepare_streams()
     with friendly():
-        cli(prog_name="mcpwatch")
+        try:
+            code = cli.main(prog_name="mcpwatch", standalone_mode=False)
+        except click.exceptions.Exit as leave:
+            code = leave.exit_code
+        except click.Abort:
+            code = Exit.INTERRUPTED
+        except click.ClickException as error:
+            _explain(error)
+            code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: click.ClickException) -> None:
+    """Print a usage error as click does, without trusting what was typed: a shell glob types file names."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+        click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
+    click.echo(f"Error: {safe(error.format_message(), 2_000)}", err=True)

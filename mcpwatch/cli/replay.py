@@ -19,6 +19,7 @@ from mcpwatch.monitor.pipeline import NO_POLICY, Pipeline, Reading, saved_events
 from mcpwatch.policy.file import PolicyFile
 from mcpwatch.sources.block import SourceError
 from mcpwatch.sources.saved import SavedLog, open_saved
+from mcpwatch.text import safe
 
 PROGRESS_EVERY_S: Final = 0.5
 
@@ -128,10 +129,14 @@ def _console(paths: list[Path], file: PolicyFile, how: Reading, show: Show, stat
     thread = threading.Thread(target=player.run, name="monitor", daemon=True)
     thread.start()
     try:
-        return draw(monitor, show, player=player)
+        code = draw(monitor, show, player=player)
     finally:
         player.stop()
         thread.join(5)
+    if player.failure is not None:
+        note(f"the replay stopped: {safe(player.failure, 300)}")
+        return Exit.UNUSABLE
+    return code
 
 
 COMMANDS = {"replay": replay}

@@ -90,18 +90,16 @@ class _Starts:
     def __init__(self, monitor: Monitor, since_ns: int, *, cap: bool) -> None:
         self._monitor, self._since, self._cap = monitor, since_ns, cap
         self._skipped: list[tuple[Path, int]] = []
+        self.count_since: int | None = None
+        """Since when every log is complete, if anything was left out."""
 
     def __call__(self, path: Path, name: str) -> tuple[int, int | None]:
         """Where to begin in a log (see `sources.live.LiveSet`)."""
-        offset, line = begin(self._monitor, path, name, self._since, cap=self._cap)
-        if offset:
-            self._skipped.append((path, offset))
-        return offset, line
-
-    @property
-    def count_since(self) -> int | None:
-        """Where counting began, if anything was left out."""
-        return self._since if self._skipped else None
+        begun = begin(self._monitor, path, name, self._since, cap=self._cap)
+        if begun.offset or begun.since_ns > self._since:
+            self._skipped.append((path, begun.offset))
+            self.count_since = max(begun.since_ns, self.count_since or 0)
+        return begun.offset, begun.line
 
     def announce(self) -> None:
         """Say on screen that older lines were left out."""
@@ -166,12 +164,14 @@ def _console(monitor: Monitor, sources: LiveSet, show: Show) -> int:
     thread = threading.Thread(target=live.run, name="monitor", daemon=True)
     thread.start()
     try:
-        return draw(monitor, show)
+        code = draw(monitor, show)
     finally:
         live.stop()
         thread.join(5)
-        if live.failure is not None:
-            print(f"mcpwatch: the monitor stopped: {safe(live.failure, 300)}", file=sys.stderr)
+    if live.failure is not None:
+        note(f"the monitor stopped: {safe(live.failure, 300)}")
+        return Exit.UNUSABLE
+    return code
 
 
 def _free_the_keyboard() -> int:

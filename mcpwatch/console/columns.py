@@ -103,9 +103,9 @@ ALERTS: Final[tuple[Column[AlertRow], ...]] = (
     Column("", 4, lambda r, _: severity_chip(r.severity)),
     Column("LAST", 8, lambda r, local: (clock_time(r.last_ns, local=local), "dim"), wide=46),
     Column("RULE", 17, lambda r, _: (r.rule, "dim" if r.quiet else "bold"), grow=1),
-    Column("WHO", 18, lambda r, _: (r.subject, "dim" if r.quiet else "text"), grow=3),
+    Column("WHO", 10, lambda r, _: (r.subject, "dim" if r.quiet else "text"), grow=5),
     Column("COUNT", 6, lambda r, _: (f"x{r.count:,}", "dim"), "right"),
-    Column("", 14, lambda r, _: (r.note, "dim" if r.quiet else note_role(r.note)), grow=2, wide=54),
+    Column("", 11, lambda r, _: (r.note, "dim" if r.quiet else note_role(r.note)), grow=1, wide=54),
 )
 
 EVENTS: Final[tuple[Column[EventRow], ...]] = (

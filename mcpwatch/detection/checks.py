@@ -19,18 +19,30 @@ from mcpwatch.policy.model import Lockout, Policy, Revocation, Tier, ToolPolicy
 from mcpwatch.policy.tiers import is_shell
 from mcpwatch.policy.verdict import Finding, Verdict
 
-Restriction = Revocation | Lockout | str
-"""What is being enforced: an entry of the policy, or the name of a disabled tool."""
+
+class DisabledTool(NamedTuple):
+    """A tool that is switched off, and since when, ns: switched on and off again it is another restriction."""
+
+    tool: str
+    since: int | None
+
+
+Restriction = Revocation | Lockout | DisabledTool
+"""What is being enforced: an entry of the policy, or a disabled tool."""
 
 _Entry = TypeVar("_Entry", Revocation, Lockout)
 
 
 class Enforcement(NamedTuple):
-    """An event that tells whether a restriction bites: a refusal proves that it does, a success that it does not."""
+    """An event that tells whether a restriction bites: a refusal proves that it does, a success that it does not.
+
+    A success within the grace (`early`) proves nothing yet; it only takes back what a refusal before seemed to prove.
+    """
 
     restriction: Restriction
     time_ns: int
     refused: bool
+    early: bool = False
 
 
 class Found(NamedTuple):
@@ -230,12 +242,14 @@ def _disabled(case: Case) -> Iterable[Found]:
     if since is not None and case.time_ns < since:
         return
     yield Found("tool-disabled", Severity.MEDIUM, f"disabled by the policy, {_outcome(case)}")
-    grace = case.policy.alerts.enforcement_grace
-    if case.what.status == "success" and (since is None or case.time_ns > since + grace):
-        case.enforcement.append(Enforcement(case.what.tool, case.time_ns, refused=False))
-        yield _gap("tool", "a disabled tool was called with success")
+    restriction = DisabledTool(case.what.tool, since)
+    if case.what.status == "success":
+        early = since is not None and case.time_ns <= since + case.policy.alerts.enforcement_grace
+        case.enforcement.append(Enforcement(restriction, case.time_ns, refused=False, early=early))
+        if not early:
+            yield _gap("tool", "a disabled tool was called with success")
     elif case.what.status == "denied" and not _restrictions(case) and _arguments_fine(case):
-        case.enforcement.append(Enforcement(case.what.tool, case.time_ns, refused=True))
+        case.enforcement.append(Enforcement(restriction, case.time_ns, refused=True))
 
 
 def _arguments(case: Case) -> Iterable[Found]:
@@ -323,8 +337,12 @@ def _note_success(case: Case, entries: Iterable[_Entry]) -> list[_Entry]:
     if case.what.status != "success":
         return []
     grace = case.policy.alerts.enforcement_grace
-    ignored = [entry for entry in entries if case.time_ns > entry.at + grace]
-    case.enforcement.extend(Enforcement(entry, case.time_ns, refused=False) for entry in ignored)
+    ignored = []
+    for entry in entries:
+        early = case.time_ns <= entry.at + grace
+        case.enforcement.append(Enforcement(entry, case.time_ns, refused=False, early=early))
+        if not early:
+            ignored.append(entry)
     return ignored
 
 

@@ -7,7 +7,7 @@ the policy; live, replay and any start in the middle give the same hits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from mcpwatch.detection.checks import IDENTIFIED_WITHIN, Case, Enforcement, What, Who, for_caller, for_shape
@@ -101,15 +101,15 @@ class Engine:
             total[what.kind, what.tier, what.status] += counted.count
         return total
 
-    def forget_counts(self) -> None:
-        """Count from zero: what came before only warmed the windows up."""
-        for learnt in self._learnt.values():
-            learnt.count = 0
-        self._counts = Counter()
-        self.late = 0
-        self.enforcement = []
-        self.sessions, self.keys = DistinctCount(), DistinctCount()
-        self._met.clear()
+    def warm(self, events: Sequence[AuditEvent]) -> None:
+        """Fill the windows with events that don't count themselves: what lies before a starting point."""
+        late, enforcement, self.enforcement = self.late, self.enforcement, []
+        self.observe(events)
+        self.late, self.enforcement = late, enforcement
+        for event in events:
+            learnt = self._learnt.get(event.shape)
+            if learnt is not None:
+                learnt.count -= 1
 
     @property
     def warm_up(self) -> int:

@@ -105,7 +105,7 @@ def event_record(event: AuditEvent, tier: str | None, *, reveal: bool) -> dict[s
 def event_line(event: AuditEvent, tier: str | None, *, reveal: bool) -> str:
     """An event as one plain line."""
     params = event.params if reveal else redact(event.params)
-    shown = json.dumps(params, ensure_ascii=False, default=str) if params else ""
+    shown = json.dumps(_finite(params), ensure_ascii=False) if params else ""
     who = event.key_id or event.subject or event.client_id or event.source_ip or "-"
     return (
         f"{iso(event.time_ns) if event.time_ns is not None else '-'} {safe(event.status, 20)} "

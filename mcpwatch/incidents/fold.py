@@ -15,7 +15,7 @@ ChangeKind = Literal["opened", "count", "severity", "quiet", "final"]
 
 
 class Change(NamedTuple):
-    """What happened to an incident, worth telling."""
+    """What happened to an incident, worth telling, and the incident as it was at that moment."""
 
     kind: ChangeKind
     incident: Incident
@@ -43,22 +43,25 @@ class Fold:
     def add(self, hits: Iterable[Hit]) -> list[Change]:
         """Fold in hits; what is worth telling: opened, counts of 10, 100, 1000, …, a higher severity."""
         changes: list[Change] = []
+        opened: Incident | None
         known = self._by_subject
         for hit in hits:
             key = (hit.rule, hit.subject, hit.time_ns // DAY)
             incident = known.get(key)
+            opened = None
             if incident is None:
-                incident = known[key] = Incident.opened(hit)
+                opened = incident = known[key] = Incident.opened(hit)
                 self.incidents[incident.id] = incident
-                changes.append(Change("opened", incident))
             severity, last = incident.severity, incident.last_ns
             incident.add(hit, self._quiet[hit.rule])
             if incident.last_ns > last or incident.count == 1:
                 self._active[incident.id] = incident
+            if opened is not None:
+                changes.append(Change("opened", incident.copy()))
             if incident.severity > severity:
-                changes.append(Change("severity", incident))
+                changes.append(Change("severity", incident.copy()))
             if incident.count in _MILESTONES:
-                changes.append(Change("count", incident))
+                changes.append(Change("count", incident.copy()))
         return changes
 
     def settle(self, now_ns: int) -> list[Change]:

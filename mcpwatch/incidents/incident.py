@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mcpwatch.detection.hit import Hit, Severity, Subject
@@ -106,6 +106,10 @@ class Incident:
             self.tail.append(evidence)
             if len(self.tail) > 2 * EVIDENCE_TAIL:
                 del self.tail[:-EVIDENCE_TAIL]
+
+    def copy(self) -> Incident:
+        """The incident as it is now."""
+        return replace(self, outcomes=self.outcomes.copy(), head=self.head[:], tail=self.tail[:])
 
     @property
     def evidence(self) -> list[Evidence]:

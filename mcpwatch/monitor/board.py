@@ -18,7 +18,8 @@ BUCKET: Final = 5 * SECOND
 MAX_SESSIONS: Final = 5_000
 MAX_TOOLS: Final = 1_000
 KEPT_RECORDS: Final = 20_000
-"""Newest records that can be listed and opened."""
+KEPT_BYTES: Final = 64 << 20
+"""Newest records that can be listed and opened: so many, and no more than fit into so many bytes of raw lines."""
 
 FAILURES: Final = OUTCOMES - {"success", "unknown"}
 """Outcomes that count as an error of a session. A call whose outcome nobody logged is none."""
@@ -95,6 +96,9 @@ class Board:
         self.tiers: dict[Tier, int] = dict.fromkeys(TIERS, 0)
         self.tools: dict[Tier, Counter[str]] = {tier: Counter() for tier in TIERS}
         self.records: deque[Record] = deque(maxlen=KEPT_RECORDS)
+        self._runs: deque[tuple[int, int]] = deque()
+        """Of each run of raw lines that records hold on to: (number of its first record, bytes)."""
+        self._bytes = 0
         self.keys_last_used: dict[str, int] = {}
         self.seq = 0
         self.arrivals: deque[tuple[int, Counter[str]]] = deque(maxlen=16)
@@ -109,7 +113,11 @@ class Board:
             if known is None or hit.severity > known.severity:
                 by_record[key] = hit
         self._note_arrival(batch.events, now_ns)
+        origin = None
         for event in batch.events:
+            if event.origin is not origin:
+                origin = event.origin
+                self._hold(sum(map(len, event.origin.lines)))
             time = event.time_ns if event.time_ns is not None else now_ns
             self.seq += 1
             tier = engine.what(event).tier
@@ -118,6 +126,19 @@ class Board:
                 record.worst, record.note = found.severity, found.reason or found.rule
             self.records.append(record)
             self._count(event, tier, time)
+
+    def _hold(self, size: int) -> None:
+        """Make room for a run of raw lines; records whose lines must go, go with them."""
+        self._runs.append((self.seq + 1, size))
+        self._bytes += size
+        while self._bytes > KEPT_BYTES and len(self._runs) > 1:
+            self._bytes -= self._runs.popleft()[1]
+            first = self._runs[0][0]
+            while self.records and self.records[0].seq < first:
+                self.records.popleft()
+        oldest = self.records[0].seq if self.records else 0
+        while len(self._runs) > 1 and self._runs[1][0] <= oldest:
+            self._bytes -= self._runs.popleft()[1]
 
     def _count(self, event: AuditEvent, tier: Tier | None, time: int) -> None:
         caller: Caller = event.caller

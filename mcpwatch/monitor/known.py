@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.board import Board
 from mcpwatch.monitor.pipeline import Pipeline, Reading
 from mcpwatch.policy.file import PolicyFile
@@ -46,6 +47,8 @@ class Known:
         counted: Counters by source that stand in for those of the readers, which may have read ahead (replay).
         lag_s: Arrival time less event time of the newest record.
         rows: Rows of the newest records, made once each.
+        untold: Changes of incidents from before the first tick, still to be told.
+        failure: Why nothing is read any more, if the monitor's thread came to grief.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Known:
         self.counted: Mapping[str, Mapping[str, int]] | None = None
         self.lag_s: float | None = None
         self.replay: ReplayRow | None = None
+        self.untold: list[Change] = []
+        self.failure: SafeText | None = None
         self.reset()
 
     def reset(self) -> None:

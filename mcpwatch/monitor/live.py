@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcpwatch.event import AuditEvent
 from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.monitor import Monitor
 from mcpwatch.sources.bisect import offset_at
-from mcpwatch.sources.block import Block
+from mcpwatch.sources.block import Block, SourceError
 from mcpwatch.sources.follow import Delivery, SourceStatus
 from mcpwatch.sources.lines import LineCutter
 from mcpwatch.sources.live import LiveSet
+from mcpwatch.sources.rotation import rotated_files
+from mcpwatch.sources.saved import open_saved
 from mcpwatch.times import DAY
 
 PUBLISH_EVERY_S: Final = 0.25
@@ -24,6 +27,7 @@ NEAREST_START: Final = 64 << 20
 """Without --since, reading begins at most this many bytes before the end of a log."""
 
 _PIECE: Final = 1 << 18
+_GZIP_RATIO: Final = 10
 
 Tell = Callable[[list[Change]], None]
 ShowEvents = Callable[[list[AuditEvent]], None]
@@ -31,15 +35,27 @@ Look = Callable[[Delivery, Sequence[SourceStatus]], None]
 """Shown what the sources delivered, and how it goes with each."""
 
 
-def begin(monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool) -> tuple[int, int | None]:
+class Begun(NamedTuple):
+    """Where reading of a log begins.
+
+    Attributes:
+        line: Line number, None when that is not known.
+        since_ns: From when on it is complete.
+    """
+
+    offset: int
+    line: int | None
+    since_ns: int
+
+
+def begin(monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool) -> Begun:
     """Where to begin reading a log, with the monitor's windows warmed up on what lies before.
+
+    A log that was rotated since then is taken in from its rotated files first.
 
     Args:
         since_ns: Begin with what happened then.
         cap: Begin at most `NEAREST_START` before the end.
-
-    Returns:
-        (byte offset, line number or None when that is not known).
     """
     engine = monitor.pipeline.engine
     scratch = monitor.pipeline.scratch_reader(name)
@@ -55,14 +71,44 @@ def begin(monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool) 
             offset, first = _line_after(path, size - NEAREST_START)
             since_ns = time_of(first) or since_ns
         if not offset:
-            return 0, 1
+            return Begun(
+                0, 1, _take_rotated(monitor, path, name, since_ns, NEAREST_START - size if cap else None)
+            )
         start = offset_at(path, since_ns - engine.warm_up, time_of)
         for block in _blocks(path, name, max(start, offset - NEAREST_START), offset):
-            engine.observe(scratch.read(block))
+            engine.warm(scratch.read(block))
     except OSError:
-        return 0, 1  # the follower says why it can't be read
-    engine.forget_counts()
-    return offset, None
+        return Begun(0, 1, since_ns)  # the follower says why it can't be read
+    return Begun(offset, None, since_ns)
+
+
+def _take_rotated(monitor: Monitor, path: Path, name: str, since_ns: int, room: int | None) -> int:
+    """Take in the rotated files of a log that were written since then, as far as there is room; since when."""
+    since = since_ns
+    chosen: list[Path] = []
+    for rotated in reversed(rotated_files(path)):
+        if rotated.stat.st_mtime_ns < since_ns:
+            break
+        if room is not None:
+            room -= rotated.stat.st_size * (_GZIP_RATIO if rotated.gz else 1)
+            if room < 0:
+                since = chosen[0].stat().st_ctime_ns if chosen else monitor.clock()
+                break
+        chosen.insert(0, rotated.path)
+    if not chosen:
+        return since
+    pipeline = monitor.pipeline
+    with contextlib.suppress(SourceError):  # what is broken in it was counted as far as it could be read
+        for log in open_saved(chosen):
+            for block in log.blocks():
+                block.source = name
+                events = pipeline.reader(name).read(block)
+                old = [event for event in events if event.time_ns is not None and event.time_ns < since_ns]
+                if old:
+                    pipeline.engine.warm(old)
+                    events = [event for event in events if event.time_ns is None or event.time_ns >= since_ns]
+                monitor.untold += monitor.absorb(pipeline.observe(events))
+    return since
 
 
 def _line_after(path: Path, offset: int) -> tuple[int, bytes]:
@@ -111,7 +157,7 @@ class Live:
         self._stopping = False
         # a signal handler may put into this queue; to set an Event there can deadlock with its own wait
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._published = 0.0
+        self._publish_at = 0.0
         self.failure: BaseException | None = None
 
     def tick(self) -> None:
@@ -121,7 +167,8 @@ class Live:
         monitor.check_policy()
         delivered = self.sources.tick(now)
         with monitor.lock:
-            changes = monitor.take(delivered, now)
+            changes = [*monitor.untold, *monitor.take(delivered, now)]
+            monitor.untold.clear()
             monitor.note_sources(self.sources.statuses)
             changes += monitor.pipeline.fold.settle(now)
         if self._look is not None:
@@ -135,9 +182,12 @@ class Live:
             with self.monitor.policy_file.watch(lambda: self._wake.put(None)):
                 while not self._stopping:
                     self.tick()
-                    if time.monotonic() - self._published >= PUBLISH_EVERY_S:
+                    if time.monotonic() >= self._publish_at:
+                        began = time.monotonic()
                         self.monitor.publish()
-                        self._published = time.monotonic()
+                        ended = time.monotonic()
+                        # with very many incidents a picture takes long: it may cost a fifth of the time at most
+                        self._publish_at = ended + max(PUBLISH_EVERY_S, 4 * (ended - began))
                     if self.ended:
                         break
                     with contextlib.suppress(queue.Empty):
@@ -146,7 +196,9 @@ class Live:
                 self.monitor.publish()
         except BaseException as error:
             self.failure = error
-            raise
+            self.monitor.fail(error)
+            if threading.current_thread() is threading.main_thread():
+                raise  # in the background a traceback would be printed over the console, with log text in it
         finally:
             self.sources.close()
 

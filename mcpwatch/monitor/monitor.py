@@ -1,8 +1,7 @@
 """The monitor: takes what the sources deliver through every room, and answers the console.
 
 One thread feeds it (`mcpwatch.monitor.live`, `mcpwatch.monitor.player`, or a test); the console asks from another.
-A lock keeps the two apart, and nothing that holds it waits for a terminal, a disk or a network, but for the writing
-of the policy file, which the operator asked for.
+A lock keeps the two apart, and nothing that holds it waits for a terminal, a disk or a network.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from mcpwatch.response.plan import Plan, Target, Verb
 from mcpwatch.snapshot import ChangeRow, IncidentDetail, PolicyDetail, RecordDetail, SessionDetail, Snapshot
 from mcpwatch.sources.block import Block, Gap
 from mcpwatch.sources.follow import SourceStatus
+from mcpwatch.text import safe
 from mcpwatch.times import SECOND
 
 __all__ = ["Monitor", "Settings"]
@@ -77,6 +77,13 @@ class Monitor(Known):
             self.pipeline.set_policy(self.policy_file.policy)
         return True
 
+    def fail(self, error: BaseException) -> None:
+        """Say on screen that nothing is read any more: a console that stands still must not look calm."""
+        with self.lock:
+            self.failure = safe(f"{type(error).__name__}: {error}", 300)
+            self.statuses = [replace(status, state="ended", note=self.failure) for status in self.statuses]
+        self.publish()
+
     def note_sources(self, statuses: Sequence[SourceStatus]) -> None:
         """What the sources say of themselves."""
         self.statuses = statuses
@@ -119,18 +126,18 @@ class Monitor(Known):
         """Work out a change. Raises ResponseError."""
         with self.lock:
             impact = details.impact(self, targets)
-            return self.operator.plan(verb, targets, reason, self.policy_file.policy, impact)
+        return self.operator.plan(verb, targets, reason, self.policy_file.policy, impact)
 
     def apply(self, plan: Plan) -> ChangeRow:
         """Write what was shown. Raises ResponseError; nothing is written then."""
+        # writing may wait for another writer and for the disk: the monitor goes on meanwhile
+        made = self.operator.apply(plan)
+        self.operator.undid(plan)
         with self.lock:
-            made = self.operator.apply(plan)
-            self.operator.undid(plan)
             self.check_policy()
             self.publish()
             return change_row(self, made)
 
     def plan_undo(self) -> Plan:
         """The reverse of the newest change made here that is not undone yet. Raises ResponseError."""
-        with self.lock:
-            return self.operator.plan_undo()
+        return self.operator.plan_undo()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from mcpwatch.detection.checks import Restriction
+from mcpwatch.detection.checks import DisabledTool, Restriction
 from mcpwatch.detection.hit import Severity
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.board import TIERS, SessionStats, session_key
@@ -106,7 +106,7 @@ def restriction_of(change: Change, policy: Policy) -> tuple[Restriction, int] | 
     if isinstance(change, Disable):
         tool = policy.tools.get(change.tool)
         if tool is not None and not tool.enabled:
-            return change.tool, change.since_ns
+            return DisabledTool(change.tool, tool.since), change.since_ns
     return None
 
 
@@ -317,6 +317,12 @@ def _source_rows(known: Known, now: int) -> Iterator[SourceRow]:
 
 def _notices(known: Known) -> tuple[SafeText, ...]:
     found = list(known.settings.notices)
+    if known.failure is not None:
+        found.insert(0, SafeText(f"THE MONITOR STOPPED, start mcpwatch again: {known.failure}"))
+    if known.policy_file.policy.lockout.enforce:
+        found.append(
+            SafeText("lockout.enforce is set, but this version locks out only when somebody asks (l)")
+        )
     if known.policy_file.path is None:
         found.append(NO_POLICY)
     if known.policy_file.error is not None:

@@ -64,7 +64,6 @@ class Pipeline:
         self.fold = Fold(policy.alerts)
         self.first_ns: int | None = None
         self.last_ns: int | None = None
-        self._counting = reading.from_ns is None
 
     def reader(self, source: str) -> Reader:
         """The reader of a source. Raises FormatError when the format asked for does not exist."""
@@ -91,7 +90,7 @@ class Pipeline:
 
     def observe(self, events: list[AuditEvent]) -> Batch:
         """Judge events that were read."""
-        if self.reading.to_ns is not None or not self._counting:
+        if self.reading.to_ns is not None or self.reading.from_ns is not None:
             events = self._within(events)
         if not events:
             return Batch()
@@ -104,17 +103,20 @@ class Pipeline:
         start, end = self.reading.from_ns, self.reading.to_ns
         if end is not None:
             events = [event for event in events if event.time_ns is None or event.time_ns < end]
-        if self._counting or start is None:
+        if start is None:
             return events
-        first = next((i for i, e in enumerate(events) if e.time_ns is not None and e.time_ns >= start), None)
-        warm = events if first is None else events[:first]
         since = start - self.engine.warm_up
-        self.engine.observe(event for event in warm if event.time_ns is not None and event.time_ns >= since)
-        if first is None:
-            return []
-        self._counting = True
-        self.engine.forget_counts()
-        return events[first:]
+        counted: list[AuditEvent] = []
+        warm: list[AuditEvent] = []
+        for event in events:
+            time = event.time_ns
+            if time is None or time >= start:
+                counted.append(event)
+            elif time >= since:
+                warm.append(event)
+        if warm:
+            self.engine.warm(warm)
+        return counted
 
     def _span(self, events: list[AuditEvent]) -> None:
         times = [time for event in events if (time := event.time_ns) is not None]

@@ -102,7 +102,9 @@ class ReplayPlayer:
                     self._wake.clear()
         except BaseException as error:
             self.failure = error
-            raise
+            self.monitor.fail(error)
+            if threading.current_thread() is threading.main_thread():
+                raise  # in the background a traceback would be printed over the console, with log text in it
 
     def _obey(self) -> None:
         """Do what was asked; what was asked during the survey is done after it."""

@@ -101,6 +101,7 @@ class PolicyFile:
         self.path = path
         self.policy: Policy = BUILT_IN
         self.error: str | None = None
+        self._checking = threading.Lock()
         self._seen: tuple[int, ...] | None = None
         self._data: bytes | None = None
         if path is not None:
@@ -128,15 +129,19 @@ class PolicyFile:
         """
         if self.path is None:
             return False
+        with self._checking:
+            return self._check(self.path)
+
+    def _check(self, path: Path) -> bool:
         signature = self._signature()
         if signature is not None and signature == self._seen:
             return False
         before = (self.policy, self.error)
         try:
-            data = read(self.path)
+            data = read(path)
             if data != self._data:
                 self._data = None  # so that a bad file that turns good again is read again
-                self.policy = parse(data, self.path)
+                self.policy = parse(data, path)
                 self._data = data
             self.error = None
         except PolicyError as error:

@@ -30,14 +30,14 @@ class Confirmations:
 
     def observe(self, sightings: Iterable[Enforcement]) -> None:
         """Take in what the engine saw."""
-        for restriction, time, refused in sightings:
+        for restriction, time, refused, early in sightings:
             seen = self._seen.get(restriction)
             if seen is None:
                 if len(self._seen) >= _MAX:
                     self._seen.clear()
                 seen = self._seen[restriction] = _Seen()
             if not refused:
-                if seen.succeeded_ns is None or time > seen.succeeded_ns:
+                if not early and (seen.succeeded_ns is None or time > seen.succeeded_ns):
                     seen.succeeded_ns = time
                 if seen.refused_ns is not None and time >= seen.refused_ns:
                     seen.refused_ns = None
@@ -51,7 +51,9 @@ class Confirmations:
             return "untested", "no attempt since"
         if seen.refused_ns is not None:
             return "in force", f"after {format_duration(max(seen.refused_ns - since_ns, 0))}"
-        success = (seen.succeeded_ns or since_ns) - since_ns
+        if seen.succeeded_ns is None:
+            return "untested", "no attempt since"  # but for successes within the grace
+        success = seen.succeeded_ns - since_ns
         return "NOT IN FORCE", f"success {format_duration(max(success, 0))} after the change"
 
 

@@ -152,7 +152,7 @@ async def test_the_dialog_shows_whether_the_change_bites() -> None:
             feed.bite(state, detail)  # type: ignore[arg-type]
             app.pull()
             await pilot.pause()
-            assert sentence(state, detail) in screen_text(app)
+            assert sentence(state, detail) in screen_text(app)  # type: ignore[arg-type]
         await type_keys(pilot, "enter", "escape")
         assert isinstance(app.screen, MainScreen)
         assert "NOT IN FORCE" in screen_text(app)

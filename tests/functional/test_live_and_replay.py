@@ -156,7 +156,7 @@ def test_a_start_near_the_end_is_at_the_start_of_a_line(
     monitor = Monitor(PolicyFile(None), Reading(), Settings(tmp_path), lambda: now)
     for back in (*range(tail - 2 * len(lines[0]), tail + 1, 7), tail + len(long_line) // 2):
         monkeypatch.setattr("mcpwatch.monitor.live.NEAREST_START", back)
-        offset, line = begin(monitor, log, "a.jsonl", 0, cap=True)
+        offset, line, _ = begin(monitor, log, "a.jsonl", 0, cap=True)
         assert line is None
         assert offset == min(start for start in starts if start >= size - back)
 

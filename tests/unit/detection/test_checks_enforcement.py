@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpwatch.detection.checks import Enforcement
+from mcpwatch.detection.checks import DisabledTool, Enforcement
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit
 from mcpwatch.policy.model import Lockout, Policy, PrincipalKind, Revocation, ToolPolicy
@@ -28,8 +28,10 @@ def call(after_ns: int, status: str = "success", **fields: Any) -> dict[str, Any
 
 
 def run(policy: Policy, *records: dict[str, Any]) -> tuple[list[Hit], list[Enforcement]]:
+    """The hits, and what was proved; successes within the grace prove nothing and are left out here."""
     engine = Engine(policy)
-    return engine.observe(read(records)), engine.enforcement
+    hits = engine.observe(read(records))
+    return hits, [seen for seen in engine.enforcement if not seen.early]
 
 
 def revoked(kind: PrincipalKind = "key", until: int | None = None, at: int = NS) -> Revocation:
@@ -203,7 +205,9 @@ def test_what_a_call_of_a_disabled_tool_shows(
     after_ns: int, status: str, fields: dict[str, Any], expected: list[bool]
 ) -> None:
     _, enforcement = run(policy_with(), call(after_ns, status, tool="old_tool", key_id="k", **fields))
-    assert enforcement == [Enforcement("old_tool", NS + after_ns, refused) for refused in expected]
+    assert enforcement == [
+        Enforcement(DisabledTool("old_tool", NS), NS + after_ns, refused) for refused in expected
+    ]
 
 
 @pytest.mark.parametrize("entry", [revoked(), locked(key="bad")], ids=["revoked", "locked"])
@@ -215,7 +219,7 @@ def test_a_restricted_caller_who_is_denied_says_nothing_of_the_tool(entry: Revoc
 def test_a_restriction_that_has_ended_leaves_the_tool_to_be_proved() -> None:
     policy = policy_with(revoked(until=NS + 1))
     _, enforcement = run(policy, call(SECOND, "denied", tool="old_tool", key_id="bad"))
-    assert [item.restriction for item in enforcement] == ["old_tool"]
+    assert [item.restriction for item in enforcement] == [DisabledTool("old_tool", NS)]
 
 
 def test_gaps_of_different_kinds_are_apart() -> None:

