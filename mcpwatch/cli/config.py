@@ -14,6 +14,7 @@ import click
 from mcpwatch.cli.exits import ConfigError
 from mcpwatch.text import safe
 
+MAX_BYTES: Final = 256 * 1024
 PREFIX: Final = "MCPWATCH_"
 KEYS: Final = "keys"
 """The table of the console's keys."""
@@ -44,12 +45,15 @@ def load(known: frozenset[str]) -> dict[str, Any]:
     """
     place = path()
     try:
-        values = tomllib.loads(place.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        if not place.is_file():
+            if place.exists():
+                raise ConfigError(f"{safe(place)}: is no regular file")
+            return {}
+        with place.open("rb") as file:
+            values = tomllib.loads(file.read(MAX_BYTES).decode())
     except OSError as error:
         raise ConfigError(f"{safe(place)}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{safe(place)}: is no TOML: {error}") from None
     named = {name.replace("_", "-"): value for name, value in values.items()}
     for name, value in named.items():

@@ -31,7 +31,10 @@ Examples:
 @click.option("--seed", type=int, default=7, show_default=True, help="Another fleet for every number.")
 @click.option("--headless", is_flag=True, help="Tell the whole story on a clock of its own, and check it.")
 @click.option(
-    "--keep", metavar="DIR", type=click.Path(file_okay=False), help="Work in this folder and leave it there."
+    "--keep",
+    metavar="DIR",
+    type=click.Path(file_okay=False, readable=False),
+    help="Work in this folder and leave it there.",
 )
 @theme_option
 @bandwidth_option

@@ -82,6 +82,8 @@ def prepare_streams() -> None:
     """Make standard output one that can always be written to: it may be closed, or not speak UTF-8."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - stays open to the end
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         # what the terminal's encoding lacks becomes an escape instead of an error

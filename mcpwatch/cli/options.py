@@ -73,13 +73,13 @@ def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
 policy_option = option(
     "--policy",
     metavar="FILE",
-    type=click.Path(dir_okay=True),
+    type=click.Path(readable=False),
     help="Policy file. Default: $MCPWATCH_POLICY, ./policy.yaml, /etc/mcpwatch/policy.yaml.",
 )
 state_option = option(
     "--state",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=click.Path(file_okay=False, readable=False),
     help="State folder. Default: /var/lib/mcpwatch if writable, else ~/.local/state/mcpwatch.",
 )
 read_only_option = option("--read-only", is_flag=True, help="Never change the policy file.")
@@ -102,7 +102,7 @@ _LOG_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     state_option,
     option("--format", "format_name", metavar="NAME", default="auto", help="Format of the logs: auto, "
            "native, generic, or the name of a mapping file."),
-    option("--formats", metavar="DIR", type=click.Path(), help="Folder with mapping files (*.yaml)."),
+    option("--formats", metavar="DIR", type=click.Path(readable=False), help="Folder with mapping files (*.yaml)."),
 )  # fmt: skip
 
 _SHOW_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (

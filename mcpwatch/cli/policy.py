@@ -44,11 +44,14 @@ Examples:
     metavar="LOG",
     multiple=True,
     required=True,
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="Log to learn from; may be given more than once.",
 )
 @click.option(
-    "--output", metavar="FILE", type=click.Path(), help="Write there; an existing file is never replaced."
+    "--output",
+    metavar="FILE",
+    type=click.Path(readable=False),
+    help="Write there; an existing file is never replaced.",
 )
 @log_options
 def init(logs: tuple[str, ...], output: str | None, format_name: str, formats: str | None,

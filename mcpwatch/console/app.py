@@ -385,7 +385,9 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     def do_palette(self) -> None:
         """Find an action by name."""
-        if not isinstance(self.screen, CommandPalette):
+        if self.size.width < 40 or self.size.height < 12:
+            self.say("too small here for the palette; ? lists the keys", "warn")
+        elif not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder="What to do"))
 
     def do_quit(self) -> None:

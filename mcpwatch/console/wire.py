@@ -6,10 +6,13 @@ sequences are most of what is sent; leaving out what does not change halves it.
 
 from __future__ import annotations
 
+import codecs
 import re
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 
 _SGR: Final = re.compile(r"\x1b\[([0-9;]*)m")
@@ -104,8 +107,17 @@ def thrifty(data: str) -> str:
     return "".join(out)
 
 
+def _lenient_decoder(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
+    return partial(codecs.getincrementaldecoder(encoding), errors="replace")
+
+
 class ThriftyDriver(LinuxDriver):
-    """Textual's driver, with shorter output."""
+    """Textual's driver, with shorter output, and input that survives bytes that are not UTF-8."""
+
+    def run_input_thread(self) -> None:
+        """Read keys. A stray byte (a paste in another encoding) becomes a replacement character, not the end."""
+        linux_driver.getincrementaldecoder = _lenient_decoder
+        super().run_input_thread()
 
     def write(self, data: str) -> None:
         """Write to the terminal."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from mcpwatch.detection.hit import Severity, Subject
 from mcpwatch.detection.principal import PRINCIPAL, Identity, subject_of
-from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, Caller, Shape
+from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, Caller, Flag, Shape
 from mcpwatch.formats.reader import lacking_fields, lacks_a_field
 from mcpwatch.policy.judge import Judge, ToolJudge
 from mcpwatch.policy.model import Lockout, Policy, Revocation, Tier, ToolPolicy
@@ -245,11 +245,11 @@ def _disabled(case: Case) -> Iterable[Found]:
     restriction = DisabledTool(case.what.tool, since)
     if case.what.status == "success":
         early = since is not None and case.time_ns <= since + case.policy.alerts.enforcement_grace
-        case.enforcement.append(Enforcement(restriction, case.time_ns, refused=False, early=early))
+        _note(case, Enforcement(restriction, case.time_ns, refused=False, early=early))
         if not early:
             yield _gap("tool", "a disabled tool was called with success")
     elif case.what.status == "denied" and not _restrictions(case) and _arguments_fine(case):
-        case.enforcement.append(Enforcement(restriction, case.time_ns, refused=True))
+        _note(case, Enforcement(restriction, case.time_ns, refused=True))
 
 
 def _arguments(case: Case) -> Iterable[Found]:
@@ -325,11 +325,18 @@ def _in_force(entries: Iterable[_Entry], time_ns: int) -> list[_Entry]:
     ]
 
 
+def _note(case: Case, seen: Enforcement) -> None:
+    # a record from the future would prove for ever what nothing after it can take back
+    if not case.event.flags & Flag.FUTURE_TIME:
+        case.enforcement.append(seen)
+
+
 def _note_refusal(case: Case, entries: Iterable[_Entry]) -> None:
     """A refusal proves the entries, unless the call may have been denied for what it asked."""
     status = case.what.status
     if status == "unauthenticated" or (status == "denied" and _otherwise_allowed(case)):
-        case.enforcement.extend(Enforcement(entry, case.time_ns, refused=True) for entry in entries)
+        for entry in entries:
+            _note(case, Enforcement(entry, case.time_ns, refused=True))
 
 
 def _note_success(case: Case, entries: Iterable[_Entry]) -> list[_Entry]:
@@ -340,7 +347,7 @@ def _note_success(case: Case, entries: Iterable[_Entry]) -> list[_Entry]:
     ignored = []
     for entry in entries:
         early = case.time_ns <= entry.at + grace
-        case.enforcement.append(Enforcement(entry, case.time_ns, refused=False, early=early))
+        _note(case, Enforcement(entry, case.time_ns, refused=False, early=early))
         if not early:
             ignored.append(entry)
     return ignored

@@ -7,10 +7,11 @@ W. Firing resets nothing, so what a window says depends only on what happened in
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from typing import Final
 
-from mcpwatch.formats.fields import ABSENT
+from mcpwatch.formats.fields import ABSENT, MAX_ID
 
 MAX_TIMES: Final = 1_024
 """Times kept a subject, and the cap of every count: what an attacker can make one subject cost."""
@@ -117,6 +118,8 @@ class CountWindow:
     def _logged_before(self, time_ns: int, call_id: str) -> bool:
         if call_id in ABSENT:
             return False
+        if len(call_id) > MAX_ID:
+            call_id = hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
         calls = self.calls
         last = calls.get(call_id)
         again = last is not None and -self.keep < time_ns - last < self.keep

@@ -6,6 +6,7 @@ file (docs/log-schema.md) adds to them for one log.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from typing import Any, Final
@@ -88,9 +89,16 @@ _UNIT_MS: Final = {
 }  # fmt: skip
 
 
+MAX_ID: Final = 512
+"""Longest id or name that is kept whole, in characters: how much is kept of a caller is not the caller's choice."""
+
+
 def text_of(value: object) -> str | None:
-    """An id or name as text; None where the log says that there is none."""
+    """An id or name as text; None where the log says that there is none. A very long one is cut and hashed."""
     if isinstance(value, str):
+        if len(value) > MAX_ID:
+            digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+            return f"{value[: MAX_ID // 2]}…{digest}"
         return None if value in ABSENT else value
     if isinstance(value, bool) or value is None:
         return None
@@ -137,11 +145,14 @@ def duration_of(value: object, unit_ms: float = 1.0) -> float | None:
 
 
 def address_of(value: object) -> str | None:
-    """An address without its port: `10.1.2.3:56642` and `[2001:db8::1]:443` lose it. The first of a list."""
+    """An address without its port: `10.1.2.3:56642` and `[2001:db8::1]:443` lose it.
+
+    Of a list, as in X-Forwarded-For, the last one: what stands before it is the caller's word.
+    """
     text = text_of(value)
     if text is None:
         return None
-    text = text.split(",", 1)[0].strip()
+    text = text.rpartition(",")[2].strip()
     if text.startswith("["):
         return text[1:].split("]", 1)[0] or None
     host, colon, port = text.rpartition(":")

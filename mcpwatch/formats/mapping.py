@@ -192,7 +192,10 @@ def load_mappings(folder: Path) -> list[FieldMap]:
 def load_mapping(path: Path) -> FieldMap:
     """Read one mapping file. Raises FormatError."""
     try:
-        data = path.read_bytes()
+        if not path.is_file():
+            raise FormatError(f"{safe(path)}: is no regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_MAPPING_BYTES + 1)
         if len(data) > MAX_MAPPING_BYTES:
             raise FormatError(f"{safe(path)}: over {MAX_MAPPING_BYTES // 1024} KiB: not a mapping file")
         document = yaml.safe_load(data)

@@ -17,7 +17,7 @@ from mcpwatch.event import AuditEvent, Caller, Flag, Shape
 from mcpwatch.formats.fields import FIVE_FIELDS, address_of, text_of
 from mcpwatch.formats.mapping import GENERIC, FieldMap, FormatError, read_record
 from mcpwatch.sources.block import Block
-from mcpwatch.text import SafeText, safe
+from mcpwatch.text import SafeText, redact_text, safe
 from mcpwatch.times import SECOND, parse_rfc3339, parse_time
 
 KEPT_EXAMPLES: Final = 200
@@ -288,7 +288,7 @@ class Reader:
     def _give_up(self, reason: str, raw: bytes, block: Block, index: int, detail: str = "") -> None:
         self.not_understood += 1
         self.reasons[reason] += 1
-        head = safe(raw[:400], 200)
+        head = safe(redact_text(raw[:400].decode("utf-8", "backslashreplace")), 200)
         self.examples.append(
             NotUnderstood(block.line_at(index), block.offset_at(index), detail or reason, head)
         )

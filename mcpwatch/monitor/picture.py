@@ -128,12 +128,12 @@ def note_of(known: Known, incident: Incident) -> str:
     if "gap" in ids:
         # the incident itself is a success that should not have been; only a later refusal takes that back
         return "in force" if state == "in force" else "NOT IN FORCE"
-    if state is not None:
-        return state
     shares = incident.outcomes.most_common(2)
-    if len(shares) == 1:
+    if state is None and len(shares) == 1:
         return shares[0][0]
-    return ", ".join(f"{count:,} {_SHORT_OUTCOMES.get(outcome, outcome)}" for outcome, count in shares)
+    short = [(count, _SHORT_OUTCOMES.get(outcome, outcome)) for outcome, count in shares]
+    came = short[0][1] if len(short) == 1 else ", ".join(f"{count:,} {outcome}" for count, outcome in short)
+    return came if state is None else f"{state}; {came}"
 
 
 def _state_of_caller(known: Known, ids: Mapping[str, str]) -> ForceState | None:
@@ -327,6 +327,11 @@ def _notices(known: Known) -> tuple[SafeText, ...]:
         found.append(NO_POLICY)
     if known.policy_file.error is not None:
         found.append(safe(f"policy not usable, the last good one stays: {known.policy_file.error}", 300))
+    late, events = known.pipeline.engine.late, sum(r.events for r in known.pipeline.readers.values())
+    if late > max(100, events // 20):
+        found.append(
+            SafeText("many records are too late for any window: a clock is wrong, or somebody confuses it")
+        )
     for rule, count in sorted(known.pipeline.engine.evictions.items()):
         found.append(
             SafeText(f"{rule}: {count:,} windows dropped, too many subjects: somebody may be hiding")

@@ -61,7 +61,9 @@ def incident_targets(incident: Incident, event: AuditEvent | None) -> tuple[Targ
     if "source_ip" in ids:
         found.append(Target("source_ip", ids["source_ip"]))
     if event is not None:
-        found.extend(targets_of(event.caller, event.tool))
+        # An incident of an address is not one of whatever key was tried last from there: guesses name innocent keys.
+        of_address = set(ids) <= {"source_ip", "gap"}
+        found.extend(t for t in targets_of(event.caller, event.tool) if not of_address or t.kind == "tool")
     first: dict[str, Target] = {}
     for target in found:
         first.setdefault(target.kind, target)

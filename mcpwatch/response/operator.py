@@ -61,12 +61,19 @@ def lockout_length(policy: Policy, key: str | None, source_ip: str | None, now_n
 def stands_for_many(source_ip: str, policy: Policy) -> bool:
     """Whether an address is this host or a proxy, behind which every caller may look the same."""
     try:
-        address = ipaddress.ip_address(source_ip)
-        return address.is_loopback or any(
-            address == ipaddress.ip_address(proxy) for proxy in policy.lockout.trusted_proxies
-        )
+        address = _unmapped(source_ip)
+        proxies = [_unmapped(proxy) for proxy in policy.lockout.trusted_proxies]
     except ValueError:
         return False
+    return address.is_loopback or address.is_unspecified or address in proxies
+
+
+def _unmapped(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address; an IPv4 one that is written as IPv6 is the IPv4 one."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped or (address.sixtofour or address)
+    return address
 
 
 def change_for(
