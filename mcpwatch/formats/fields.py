@@ -7,6 +7,7 @@ file (docs/log-schema.md) adds to them for one log.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import math
 import re
 from typing import Any, Final
@@ -147,18 +148,40 @@ def duration_of(value: object, unit_ms: float = 1.0) -> float | None:
 def address_of(value: object) -> str | None:
     """An address without its port: `10.1.2.3:56642` and `[2001:db8::1]:443` lose it.
 
-    Of a list, as in X-Forwarded-For, the last one: what stands before it is the caller's word.
+    Of a list, as in X-Forwarded-For, the last public one, else the last: what stands before is the caller's word, and
+    what stands behind are one's own proxies.
     """
     text = text_of(value)
     if text is None:
         return None
-    text = text.rpartition(",")[2].strip()
+    if "," in text:
+        text = _last_public([part.strip() for part in text.split(",")])
     if text.startswith("["):
         return text[1:].split("]", 1)[0] or None
     host, colon, port = text.rpartition(":")
     if colon and ":" not in host and port.isdigit():
         return host or None
     return text or None
+
+
+def _last_public(addresses: list[str]) -> str:
+    for text in reversed(addresses):
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        if not any(address in network for network in _OWN):
+            return text
+    return addresses[-1]
+
+
+_OWN: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+"""Private addresses (RFC 1918, RFC 4193), this host and the link: where one's own proxies stand."""
 
 
 def scopes_of(value: object) -> list[str] | None:

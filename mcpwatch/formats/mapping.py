@@ -192,7 +192,7 @@ def load_mappings(folder: Path) -> list[FieldMap]:
 def load_mapping(path: Path) -> FieldMap:
     """Read one mapping file. Raises FormatError."""
     try:
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             raise FormatError(f"{safe(path)}: is no regular file")
         with path.open("rb") as file:
             data = file.read(MAX_MAPPING_BYTES + 1)

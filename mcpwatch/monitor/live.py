@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mcpwatch.event import AuditEvent
+from mcpwatch.formats.reader import Reader
 from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.monitor import Monitor
 from mcpwatch.sources.bisect import offset_at
@@ -27,6 +28,7 @@ NEAREST_START: Final = 64 << 20
 """Without --since, reading begins at most this many bytes before the end of a log."""
 
 _PIECE: Final = 1 << 18
+_SMALL: Final = 8 << 20
 _GZIP_RATIO: Final = 10
 
 Tell = Callable[[list[Change]], None]
@@ -66,7 +68,10 @@ def begin(monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool) 
 
     try:
         size = path.stat().st_size
-        offset = offset_at(path, since_ns, time_of)
+        if size <= _SMALL:
+            offset = _offset_in_small(_blocks(path, name, 0, size), scratch, size, since_ns)
+        else:
+            offset = offset_at(path, since_ns, time_of)
         if cap and offset < size - NEAREST_START:
             offset, first = _line_after(path, size - NEAREST_START)
             since_ns = time_of(first) or since_ns
@@ -109,6 +114,17 @@ def _take_rotated(monitor: Monitor, path: Path, name: str, since_ns: int, room: 
                     events = [event for event in events if event.time_ns is None or event.time_ns >= since_ns]
                 monitor.untold += monitor.absorb(pipeline.observe(events))
     return since
+
+
+def _offset_in_small(blocks: Iterator[Block], reader: Reader, size: int, since_ns: int) -> int:
+    """Where the first record from then on is, found by reading: lines with odd times lead a bisection astray."""
+    older = False
+    for block in blocks:
+        for event in reader.read(block):
+            if event.time_ns is not None and event.time_ns >= since_ns:
+                return event.offset if older else 0
+            older = older or event.time_ns is not None
+    return size if older else 0
 
 
 def _line_after(path: Path, offset: int) -> tuple[int, bytes]:

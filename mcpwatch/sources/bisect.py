@@ -12,7 +12,7 @@ from mcpwatch.sources.lines import LineCutter
 
 _PROBE: Final = 1 << 16
 _SAMPLES: Final = 9
-_LINEAR: Final = 1 << 22
+_LINEAR: Final = 1 << 18
 _LONGEST_LOOK: Final = 1 << 22
 
 TimeOf = Callable[[bytes], int | None]

@@ -201,7 +201,7 @@ def test_an_ended_lockout_is_no_reason_any_more(room: Room) -> None:
     room.monitor.apply(room.monitor.plan("lock", target, "guessing"))
     assert room.look().policy.locked == 1
     (alert,) = room.look().alerts
-    assert alert.note == "untested"
+    assert alert.note == "untested; unauth"
     room.after(301)
     (alert,) = room.look().alerts
     assert (alert.note, room.look().policy.locked) == ("unauthenticated", 0)

@@ -48,13 +48,17 @@ def test_the_note_of_an_alert_is_what_came_of_it_or_whether_the_revocation_bites
         room.write(outside(NOW, status=status))
     assert room.look().alerts[0].note == "2 denied, 1 ok"
     room.monitor.apply(room.monitor.plan("revoke", (Target("key", "k1"),), "leaked"))
-    assert room.look().alerts[0].note == "untested"
+    assert room.look().alerts[0].note == "untested; 2 denied, 1 ok"
     room.write(call(room.after(3), status="unauthenticated"))
     notes = {alert.rule: alert.note for alert in room.look().alerts}
-    assert notes["path-outside"] == notes["revoked-attempt"] == "in force"
+    assert (notes["path-outside"], notes["revoked-attempt"]) == (
+        "in force; 2 denied, 1 ok",
+        "in force; unauth",
+    )
     room.write(call(room.after(3)))
     notes = {alert.rule: alert.note for alert in room.look().alerts}
-    assert notes["path-outside"] == notes["enforcement-gap"] == "NOT IN FORCE"
+    assert notes["path-outside"] == "NOT IN FORCE; 2 denied, 1 ok"
+    assert notes["enforcement-gap"] == "NOT IN FORCE"
     room.write(call(room.after(3), status="unauthenticated"))
     assert {a.rule: a.note for a in room.look().alerts}["enforcement-gap"] == "in force"
 
