@@ -19,7 +19,8 @@ demo: $(RUN)  ## set up, then run a small MCP fleet with an attacker in it, and 
 	@$(BIN)/mcpwatch demo $(ARGS)
 
 test: $(DEV)  ## set up, then run the tests (`make test ARGS="-k window"` for some of them)
-	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m alone
+	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m "not alone" -n 2 --dist loadgroup $(ARGS)
 
 check: $(DEV)  ## ruff, mypy --strict, and the order of the rooms
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from textual import events
+from textual.message import Message
 
 from mcpwatch.console.lines import BLANK, Line, cells, fit_line, line_cells
 from mcpwatch.console.view import Drawn, LineView
@@ -62,6 +63,10 @@ class Document:
 EMPTY = Document(())
 
 
+class Resized(Message):
+    """A pane has another size."""
+
+
 class Pane(LineView):
     """A framed body with a cursor.
 
@@ -87,6 +92,13 @@ class Pane(LineView):
         self._key: Hashable | None = None
         self.chosen = False
         """Whether somebody chose a row; until then the cursor stays on the first one."""
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """What was built for another size is built again, once the new layout stands."""
+        self._drawn = []
+        self.redraw()
+        self.refresh()
+        self.post_message(Resized())
 
     @property
     def selected(self) -> int | None:

@@ -32,6 +32,8 @@ def change_four_rows(feed: FakeFeed) -> None:
         feed.version += 1
 
     signal.signal(signal.SIGUSR1, change)
+    # whoever runs the tests may have it blocked, and children inherit that
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
 
 def tick(feed: FakeFeed) -> None:

@@ -113,6 +113,10 @@ class MainScreen(ConsoleScreen):
             if pane.display or name in ("alerts", "sessions", "events"):
                 draw[name](pane, view)
 
+    def on_resized(self) -> None:
+        """A pane has its new size only after the layout: what was built for the old one is built again."""
+        self.call_after_refresh(self.paint)
+
     def _tab_line(self, view: Snapshot) -> Line:
         counts = {"sessions": f" {view.session_count:,}", "alerts": f" {view.alert_count:,}"}
         out: list[tuple[str, str]] = [(" ", "text")]
