@@ -93,6 +93,7 @@ def test_two_thousand_files_are_read_with_few_descriptors_and_none_is_left_out(t
     paths = [tmp_path / f"s{n:04}.jsonl" for n in range(2_000)]
     for path in paths:
         add(path, "start")
+    gc.collect()  # what other tests left open would be closed at some moment in between
     before = len(list(Path("/proc/self/fd").iterdir()))
     live = LiveSet([f"{tmp_path}/*.jsonl"])
     assert len(collect(live, 0)) == 2_000
@@ -103,7 +104,7 @@ def test_two_thousand_files_are_read_with_few_descriptors_and_none_is_left_out(t
         assert collect(live, turn * SECOND) == {path.name: [b"%d" % turn] * 500 for path in busy}
         assert len(list(Path("/proc/self/fd").iterdir())) - before <= MAX_OPEN
     live.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_a_flood_in_one_source_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
