@@ -1,5 +1,6 @@
 """Many sources in one session, and standard input."""
 
+import gc
 import os
 import subprocess
 import sys
