@@ -351,11 +351,7 @@ def lacking_fields(event: AuditEvent) -> tuple[str | None, ...]:
     return tuple(None if there else name for there, name in zip(has, FIVE_FIELDS, strict=True))
 
 
-_NATIVE_NAMES: Final = frozenset(
-    field.encode_name
-    for field in msgspec.structs.fields(AuditEvent)
-    if not field.encode_name.startswith("\0")
-)
+_NATIVE_NAMES: Final = frozenset(field.encode_name for field in msgspec.structs.fields(AuditEvent))
 
 
 def _orjson_exact(text: bytes) -> Any:

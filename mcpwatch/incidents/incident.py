@@ -66,7 +66,6 @@ class Incident:
     episodes: int = 1
     head: list[Evidence] = field(default_factory=list)
     tail: list[Evidence] = field(default_factory=list)
-    last_outcome: str = "unknown"
 
     @classmethod
     def opened(cls, hit: Hit) -> Incident:
@@ -94,9 +93,6 @@ class Incident:
             if time - self.last_ns > quiet_ns:
                 self.episodes += 1
             self.last_ns = time
-            self.last_outcome = hit.outcome
-        elif self.count == 1:
-            self.last_outcome = hit.outcome
         self.first_ns = min(self.first_ns, time)
         self.peak = max(self.peak, hit.peak)
         evidence = Evidence(hit.source, hit.line, hit.offset, time)

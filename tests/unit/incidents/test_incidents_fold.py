@@ -208,11 +208,6 @@ def test_other_limits_change_the_quiet_time_from_then_on() -> None:
     assert folded.settle(NOON + 11 * MINUTE) == []
 
 
-def test_the_last_outcome_is_that_of_the_latest_hit_not_of_the_last_to_come() -> None:
-    assert only(hit(outcome="denied"), hit(NOON - 1)).last_outcome == "denied"
-    assert only(hit(outcome="denied"), hit(NOON + 1)).last_outcome == "success"
-
-
 def test_incidents_are_listed_by_first_hit_then_id_and_counted_by_severity() -> None:
     folded = fold(hit(NOON + 1, who="b"), hit(NOON, who="c", severity=Severity.HIGH), hit(NOON + 1, who="a"))
     listed = [(incident.first_ns, incident.id) for incident in folded]
