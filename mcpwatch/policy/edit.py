@@ -16,9 +16,9 @@ from functools import singledispatch
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from mcpwatch.policy.load import interpret
+from mcpwatch.documents.tree import Document, Node, compose
+from mcpwatch.policy.load import POLICY_FILE, interpret
 from mcpwatch.policy.model import Lockout, Policy, PolicyError, PrincipalKind, Revocation, ToolPolicy
-from mcpwatch.policy.tree import Document, Node, compose
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import iso
 
@@ -583,7 +583,7 @@ def _check(document: Document, before: bytes, after: bytes, step: _Step) -> None
     tail = len(document.text[max(splice.end for splice in step.splices) :].encode())
     untouched = after[:head] == before[:head] and (not tail or after[-tail:] == before[-tail:])
     try:
-        meant = interpret(compose(after, document.name)) == step.expected
+        meant = interpret(compose(after, document.name, POLICY_FILE)) == step.expected
     except PolicyError:
         meant = False
     if not (untouched and meant):
@@ -615,7 +615,7 @@ def plan(data: bytes, change: Change, name: str) -> Edit:
         PolicyError: The file is not valid, the change makes no sense, or the place is written in a way (aliases,
             anchors, tags) that can't be edited without risk. The message has the line.
     """
-    document = compose(data, name)
+    document = compose(data, name, POLICY_FILE)
     policy = interpret(document)
     step = _step(change, document, policy)
     summary = safe(step.summary, 400)

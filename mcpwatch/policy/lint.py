@@ -9,10 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Final, Literal
 
-from mcpwatch.policy.load import interpret
+from mcpwatch.documents.tree import Document, compose
+from mcpwatch.policy.load import POLICY_FILE, interpret
 from mcpwatch.policy.model import Policy, Tier, ToolPolicy
 from mcpwatch.policy.tiers import is_shell, tier_of, words
-from mcpwatch.policy.tree import Document, compose
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import utc_day
 
@@ -249,7 +249,7 @@ def lint(data: bytes, path: Path | None, *, today: date) -> list[Advice]:
     Raises:
         PolicyError: The bytes are no valid policy.
     """
-    document = compose(data, "policy" if path is None else str(path))
+    document = compose(data, "policy" if path is None else str(path), POLICY_FILE)
     subject = _Subject(document, interpret(document), today)
     found = [
         Advice(line, severity, code, safe(message, 400))

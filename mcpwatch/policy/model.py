@@ -10,14 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from mcpwatch.errors import Unusable
+from mcpwatch.documents.tree import DocumentError
 from mcpwatch.times import HOUR, MINUTE, SECOND
 
 PrincipalKind = Literal["key", "client", "session", "subject"]
 PRINCIPAL_KINDS: Final[tuple[PrincipalKind, ...]] = ("key", "client", "session", "subject")
 
 
-class PolicyError(Unusable):
+class PolicyError(DocumentError):
     """The policy can't be used or changed. The message says what, where (file and line) and what to do."""
 
 

@@ -22,10 +22,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from mcpwatch.documents.tree import MAX_BYTES
 from mcpwatch.policy.edit import Edit
 from mcpwatch.policy.load import parse
 from mcpwatch.policy.model import PolicyError
-from mcpwatch.policy.tree import MAX_BYTES
 from mcpwatch.text import safe
 
 VERSIONS_KEPT: Final = 10

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mcpwatch.policy import tree
+from mcpwatch.documents import tree
 from mcpwatch.policy.edit import (
     ADDED,
     Change,

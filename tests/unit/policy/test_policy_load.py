@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcpwatch.policy import tree
+from mcpwatch.documents import tree
 from mcpwatch.policy.load import MissingPolicy, load, parse
 from mcpwatch.policy.model import (
     Alerts,

@@ -1,4 +1,4 @@
-"""The policy file as a tree of nodes that know their places, built under caps.
+"""A YAML file as a tree of nodes that know their places, built under caps.
 
 The tree is built from parser events, never from constructed values: an id is the text that stands in the file
 (`0007` stays `0007`, `yes` stays `yes`), every node knows its line, and a document made to exhaust memory is
@@ -7,12 +7,14 @@ refused while it is being read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import yaml
 
-from mcpwatch.policy.model import PolicyError
+from mcpwatch.errors import Unusable
 from mcpwatch.text import safe
 
 MAX_BYTES: Final = 1 << 20
@@ -89,8 +91,21 @@ class Document:
     end: int
 
 
+class DocumentError(Unusable):
+    """A file can't be used. The message says which file and line, what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What kind of file is read: what it is called, the line that it starts with, and the error for a bad one."""
+
+    what: str
+    first: str
+    error: type[DocumentError]
+
+
 class NodeError(Exception):
-    """A node is not as it should be; `compose` and `interpret` turn it into a PolicyError with file and line."""
+    """A node is not as it should be; whoever knows the file turns it into an error with file and line (`located`)."""
 
     def __init__(self, where: Node | int, message: str) -> None:
         super().__init__(message)
@@ -115,7 +130,7 @@ class _TreeBuilder:
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise NodeError(line, "a second document starts here: a policy is one document")
+                raise NodeError(line, "a second document starts here: the file must be one document")
         elif isinstance(event, yaml.DocumentEndEvent):
             if event.explicit:
                 self.end = mark.index
@@ -175,7 +190,7 @@ class _TreeBuilder:
 def _oddity(event: Any, line: int) -> str:
     if event.tag is not None and event.tag != "!":
         if event.tag not in _TAGS:
-            raise NodeError(line, f"unknown tag {quote(event.tag)}: a policy needs no tags")
+            raise NodeError(line, f"unknown tag {quote(event.tag)}: write the value without a tag")
         return "tagged"
     return "anchored" if event.anchor is not None else "tagged" if event.tag is not None else ""
 
@@ -203,41 +218,51 @@ def _check_keys(pairs: tuple[tuple[Node, Node], ...]) -> None:
         seen[key.text] = key.line
 
 
-def compose(data: bytes, name: str) -> Document:
-    """Build the tree of a policy file.
+@contextmanager
+def located(name: str, kind: FileKind) -> Iterator[None]:
+    """Turn what goes wrong in a file of that name into the kind's error, with file and line."""
+    try:
+        yield
+    except NodeError as error:
+        raise kind.error(safe(f"{name}:{error.line}: {error.message}")) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        what = " ".join(filter(None, (error.context, error.problem)))
+        raise kind.error(safe(f"{name}:{line}: not YAML: {what}")) from None
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise kind.error(safe(f"{name}: not YAML: {reason}")) from None
+
+
+def compose(data: bytes, name: str, kind: FileKind) -> Document:
+    """Build the tree of a file.
+
+    Args:
+        name: Of the file, for messages.
 
     Raises:
-        PolicyError: The bytes are no YAML mapping in UTF-8, or exceed a cap.
+        DocumentError: The kind's own: the bytes are no YAML mapping in UTF-8, or exceed a cap.
     """
     if len(data) > MAX_BYTES:
-        raise PolicyError(safe(f"{name}: larger than {MAX_BYTES} bytes: is this a policy file?"))
+        raise kind.error(safe(f"{name}: larger than {MAX_BYTES} bytes: is this {kind.what}?"))
     bom = b"\xef\xbb\xbf" if data.startswith(b"\xef\xbb\xbf") else b""
     try:
         text = data[len(bom) :].decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, len(bom) + error.start) + 1
-        raise PolicyError(safe(f"{name}:{line}: not UTF-8: save the file as UTF-8")) from None
+        raise kind.error(safe(f"{name}:{line}: not UTF-8: save the file as UTF-8")) from None
     builder = _TreeBuilder()
-    try:
+    with located(name, kind):
         if text.startswith("\ufeff"):
             raise NodeError(1, "two byte order marks: remove one")
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
         root = builder.root
         if root is None or root.null:
-            raise NodeError(1, 'empty: a policy starts with "version: 1"')
+            raise NodeError(1, f'empty: {kind.what} starts with "{kind.first}"')
         if root.kind != "map":
-            raise NodeError(root, 'a policy is a mapping that starts with "version: 1"')
-    except NodeError as error:
-        raise PolicyError(safe(f"{name}:{error.line}: {error.message}")) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        what = " ".join(filter(None, (error.context, error.problem)))
-        raise PolicyError(safe(f"{name}:{line}: not YAML: {what}")) from None
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise PolicyError(safe(f"{name}: not YAML: {reason}")) from None
+            raise NodeError(root, f'{kind.what} is a mapping that starts with "{kind.first}"')
     return Document(name, text, bom, root, len(text) if builder.end is None else builder.end)
 
 
