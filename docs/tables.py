@@ -24,13 +24,16 @@ from mcpwatch.console.themes import DERIVED, REQUIRED
 from mcpwatch.data import shipped
 from mcpwatch.detection.checks import BY_OUTCOME
 from mcpwatch.detection.hit import Severity
-from mcpwatch.detection.rules import RULES, Rule
+from mcpwatch.detection.rule import CHECK_SETTINGS, VALUE_FIELDS, Rule
+from mcpwatch.detection.rulefile import shipped as shipped_rules
+from mcpwatch.detection.sigma import FIELDS as SIGMA_FIELDS
+from mcpwatch.detection.tags import FRAMEWORKS
 from mcpwatch.event import OUTCOMES
 from mcpwatch.filter import FIELDS
 from mcpwatch.formats.fields import ABSENT, ALIASES, EVENT_WORDS, HTTP_STATUS, STATUS_WORDS
-from mcpwatch.incidents.export import event_record, incident_record
+from mcpwatch.incidents.export import checks_of, event_record, incident_record
 from mcpwatch.monitor.pipeline import Pipeline, Reading
-from mcpwatch.policy.lint import CHECKS
+from mcpwatch.policy.lint import CODES
 from mcpwatch.policy.model import Alerts, Key, Lockout, LockoutRules, Policy, Revocation, ToolPolicy
 from mcpwatch.policy.paths import judge_path
 from mcpwatch.policy.tiers import KNOWN_TOOLS, VERBS
@@ -47,7 +50,8 @@ EXITS: Final[dict[Exit, str]] = {
     Exit.DONE: "Done; a change that is already so is also done. After SIGTERM, and for `tail` after SIGINT, "
     "once the summary is out.",
     Exit.FOUND: "With `--fail-on LEVEL`: there are incidents of that level or worse. `policy lint`: advice of high "
-    "severity. `demo --headless`: the story did not hold.",
+    "severity. `rules test`: a case failed, or a rule file can't be used. `rules export`: something could not be "
+    "exported. `demo --headless`: the story did not hold.",
     Exit.USAGE: "The command line can't be understood, or its options contradict each other.",
     Exit.UNUSABLE: "A log, a policy, mapping or configuration file is missing, unreadable or invalid.",
     Exit.NOT_APPLIED: "A change of the policy file was not made. Nothing was written.",
@@ -57,10 +61,12 @@ EXITS: Final[dict[Exit, str]] = {
 ROOMS: Final[dict[str, str]] = {
     "event": "`AuditEvent`: what every log line becomes, whatever its format",
     "text": "makes untrusted text safe to show; redaction of secrets",
-    "data": "finds the shipped themes and sample logs",
+    "data": "finds the shipped rules, themes and sample logs",
     "times": "integer nanoseconds, UTC; reads and writes times and durations",
     "errors": "what an error means to whoever started the program; each room's own derives from one of these",
-    "filter": "the filter language of the console and of `--filter`",
+    "credentials": "the forms of secrets: found, masked, and compared by a keyed fingerprint",
+    "documents": "YAML files as trees that know their lines; the policy and rule files are read through it",
+    "filter": "the filter language of the console, of `--filter` and of rules",
     "sources": "bytes in: follow a growing log through rotation, read a saved one, standard input",
     "formats": "a raw line becomes an event, and everything else is counted",
     "policy": "the policy file: load, judge one call, advise, and the only code that writes it",
@@ -94,14 +100,15 @@ ALERT_KEYS: Final[dict[str, str]] = {
     "auth_failures": "This many authentication failures or more fire `auth-lockout`,",
     "auth_failures_within": "when they lie within this time.",
     "enforcement_grace": "How long a server may take to notice a change of this file. `0` is allowed.",
+    "token_lifetime": "Longest time from issue to expiry that a JWT may have.",
     "allowed_lateness": "How far behind the newest records a record may be and still count in windows.",
 }
 LOCKOUT_KEYS: Final[dict[str, str]] = {
-    "enforce": "Whether mcpwatch may write lockouts by itself. Read and checked; this version only writes those "
-    "that a person asks for.",
+    "enforce": "Whether `tail` writes lockouts itself, as with `--enforce`; else it advises them.",
     "durations": "The ladder: how long the first, second, third … lockout of the same subject within 24 hours "
     "lasts. The last step repeats.",
-    "trusted_proxies": "Addresses of your own proxies: they and this host are never locked out by address alone.",
+    "trusted_proxies": "Addresses of your own proxies: they and this host are never locked out by address alone, "
+    "and never by mcpwatch itself.",
 }
 KEY_KEYS: Final[dict[str, str]] = {
     "client": "Which client holds it.",
@@ -124,6 +131,72 @@ LOCKOUTS_KEYS: Final[dict[str, str]] = {
     "until": "When it ends. Required.",
     "rule": "The rule that led to it.",
     "incident": "The incident that led to it.",
+}
+
+RULE_KEYS: Final[dict[str, str]] = {
+    "title": "What happened, in a few words. Required.",
+    "id": "Small letters, digits and `-`; not that of a shipped rule. Required.",
+    "level": "`critical`, `high`, `medium` or `low`. Without it the `check` says it for each event.",
+    "description": "What it means when the rule fires. Required.",
+    "falsepositives": "Harmless things that look the same.",
+    "tags": "Entries of the [lists](#tags) below.",
+    "references": "Where to read more.",
+    "author": "Who wrote the rule.",
+    "group-by": "Whom it is about: `principal` (default), or identities of which the first that an event has "
+    "counts, such as `[session, [key, client], source_ip]`.",
+    "match": "Which events it fires on, in the [filter language](keys.md#filter).",
+    "check": "Which events it fires on, by one of the [checks](#checks). With `match`, both must hold.",
+    "settings": "Numbers and times for the check.",
+    "correlation": "Fires on several events; see [below](#correlation). Then it says what is counted, in place of "
+    "`match` and `check`.",
+    "exceptions": "Events that the rule is not about; see [below](#exceptions-and-thresholds).",
+    "thresholds": "Other limits for some callers or tools; see there.",
+    "runbook": "What to do: one to six steps.",
+    "tests": "The rule's [cases](#cases). The last key.",
+}
+CORRELATION_KEYS: Final[dict[str, str]] = {
+    "type": "`event_count`, `value_count` or `temporal_ordered`.",
+    "match": "Which events are counted,",
+    "check": "or what a check must find in them.",
+    "steps": "`temporal_ordered`: 2 to 5 of `{match: …}` and `{check: …}`, in their order.",
+    "timespan": "How far apart they may be: `60s`, `10m`, at most `1d`; or `alerts.auth_failures_within`.",
+    "condition": "`{gt: 5}` is more than five, `{gte: 5}` five or more; up to 1000, or a limit of the policy such as "
+    "`alerts.session_calls_per_minute`.",
+    "field": "`value_count`: whose different values are counted; of several, each by itself.",
+    "same": "`event_count`: `tool`, `params` or both: only calls that are alike in these are counted together.",
+    "once-per": "`event_count`: `call` counts a call once that is logged at its start and at its end.",
+    "unit": "What is counted, in words: `calls`.",
+}
+CASE_KEYS: Final[dict[str, str]] = {
+    "name": "What the case shows.",
+    "kind": "`positive` fires, `negative` does not, `edge` is exactly at the limit, `evasion` is what somebody would "
+    "try so as not to be seen.",
+    "policy": "Text of the policy that it is judged by; without it the built-in one.",
+    "events": "Records as in the [log schema](log-schema.md), or text: a line as it stands in a log. `at` is seconds "
+    "after the start, up to nine decimals; `repeat` and `every` make several.",
+    "fires": "Numbers of the events that the rule must fire on, from 1; `all`, or `[]` for none.",
+    "level": "What the highest severity of those must be.",
+}
+CHECKS_OF_RULES: Final[dict[str, str]] = {
+    "enforcement-gap": "A success that the policy forbids: revoked, locked out, disabled or unlisted tool, scope.",
+    "unauthenticated-success": "A success without credentials.",
+    "shell-execute": "A shell tool, by its name.",
+    "path-outside": "A path outside `allowed_paths`, as written or in another reading that a server may take.",
+    "domain-unexpected": "A host outside `allowed_domains`; cloud metadata.",
+    "tool-disabled": "A tool that the policy switches off.",
+    "tool-unlisted": "A tool that the policy does not list, where it denies those.",
+    "scope-missing": "A tool without the scope that it needs.",
+    "audit-missing": "A record too incomplete to judge, of a tool with `require_audit_log`.",
+    "key-unknown": "A success with a key that the policy does not know.",
+    "revoked-attempt": "A revoked caller that was refused.",
+    "secret-in-params": "A parameter with the shape of a password, a token or a private key.",
+    "policy-tampering": "A write to agent or MCP configuration, shell start files, cron, systemd, policy or log.",
+    "audit-gap": "A sequence number that is missing or repeated, or a hash chain that is broken.",
+    "token-lifetime": "A JWT that never expires, lives longer than the policy allows, or was accepted after its end.",
+    "key-stale": "A key older than its `created` date and `age` allow.",
+    "tool-changed": "A tool definition that is not the policy's `definition_sha256`.",
+    "hostile-text": "Control codes, text direction marks, invisible characters, or instructions meant for an agent.",
+    "sensitive-read": "A read of keys, passwords, tokens or other secrets.",
 }
 
 PATHS: Final = ("/app/data/", "/app/public/")
@@ -239,11 +312,11 @@ def _tiers() -> str:
 
 
 def _lint() -> str:
-    return table(("code", "finds"), ((code(name), what) for name, (what, _) in CHECKS.items()))
+    return table(("code", "finds"), ((code(name), what) for name, what in CODES.items()))
 
 
 def _severity(rule: Rule) -> str:
-    return rule.severity.label if rule.severity is not None else "by outcome"
+    return rule.level.label if rule.level is not None else "by outcome"
 
 
 def _overview() -> str:
@@ -251,26 +324,56 @@ def _overview() -> str:
         ("rule", "severity", "fires on, by default", "title"),
         (
             (f"[{code(rule.id)}](#{rule.id})", _severity(rule), rule.limit(Alerts()), rule.title)
-            for rule in RULES
+            for rule in shipped_rules()
         ),
     )
 
 
 def _rules() -> str:
-    return "\n".join(_rule(rule) for rule in RULES)
+    return "\n".join(map(_rule, shipped_rules()))
 
 
 def _rule(rule: Rule) -> str:
-    grouped = ", else ".join(" + ".join(name.replace("_", " ") for name in names) for names in rule.subject)
+    grouped = ", else ".join(" + ".join(name.replace("_", " ") for name in names) for names in rule.group_by)
+    counting = rule.correlation
+    events = counting.events if counting is not None else (rule.condition,)
+    conditions = (
+        [f"check {code(each.check)}"] * (each.check is not None)
+        + [code(each.match)] * (each.match is not None)
+        for each in events
+    )
     rows = (
         ("severity", _severity(rule)),
         ("fires on", rule.limit(Alerts())),
+        ("events", ", then ".join(" and ".join(parts) for parts in conditions)),
         ("grouped by", grouped),
-        ("false alarms", rule.false_alarms),
+        ("false alarms", " ".join(rule.falsepositives)),
         ("tags", codes(rule.tags)),
     )
     steps = "".join(f"{number}. {step}\n" for number, step in enumerate(rule.runbook, 1))
-    return f"## {rule.id}\n\n**{rule.title}.** {rule.why}\n\n{table(('', ''), rows)}\nWhat to do:\n\n{steps}"
+    return f"### {rule.id}\n\n**{rule.title}.** {rule.description}\n\n{table(('', ''), rows)}\nWhat to do:\n\n{steps}"
+
+
+def _key_rows(meanings: Mapping[str, str]) -> Callable[[], str]:
+    return lambda: table(("key", "meaning"), ((code(name), text) for name, text in meanings.items()))
+
+
+def _checks() -> str:
+    rows = ((code(name), text, codes(CHECK_SETTINGS.get(name, ()))) for name, text in CHECKS_OF_RULES.items())
+    return table(("check", "finds", "settings"), rows)
+
+
+def _tags() -> str:
+    rows = ((code(each.example), each.name, each.version) for each in FRAMEWORKS.values())
+    return table(("tag", "list", "version"), rows)
+
+
+def _sigma_fields() -> str:
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, pair in SIGMA_FIELDS.items():
+        names.setdefault(pair, []).append(name)
+    rows = ((code(field), code(key), codes(found)) for (field, key), found in names.items())
+    return table(("Sigma field", "key of event lines", "in filters and rules"), rows)
 
 
 def _by_outcome() -> str:
@@ -341,7 +444,8 @@ def _example() -> tuple[Pipeline, list[dict[str, Any]]]:
     pipeline = Pipeline(Policy(), Reading())
     batch = pipeline.take(Block("audit.jsonl", list(EXAMPLE_LOG), 0, 1))
     event = batch.events[0]
-    records = [event_record(event, pipeline.engine.what(event).tier, reveal=False)]
+    checks = checks_of(pipeline.engine.found(event))
+    records = [event_record(event, pipeline.engine.what(event).tier, reveal=False, checks=checks)]
     records += [incident_record(incident, pipeline.fold.alerts) for incident in pipeline.fold]
     return pipeline, records
 
@@ -360,7 +464,7 @@ def _example_incident() -> str:
 
 
 def _example_summary() -> str:
-    return _json(_example()[0].summary())
+    return _json(_example()[0].summary() | {"restrictions": []})
 
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
@@ -381,6 +485,13 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "lint": _lint,
     "rules-overview": _overview,
     "rules": _rules,
+    "rule-keys": _key_rows(RULE_KEYS),
+    "correlation-keys": _key_rows(CORRELATION_KEYS),
+    "case-keys": _key_rows(CASE_KEYS),
+    "value-fields": lambda: codes(VALUE_FIELDS) + "\n",
+    "checks": _checks,
+    "tags": _tags,
+    "sigma-fields": _sigma_fields,
     "by-outcome": _by_outcome,
     "exits": _exits,
     "actions": _actions,

@@ -127,6 +127,9 @@ class AuditEvent(
     Attributes:
         duration_ms: Execution time in milliseconds.
         key_id: The name of the credential, never the credential itself.
+        definition_sha256: Hash of the tool's definition, as the server offers it.
+        sequence: Number of the record in its log; each is one more than that of the record before.
+        hash, prev_hash: Hash of the record and of the one before: a chain that shows what was taken out.
         time_ns: When it happened, nanoseconds since the epoch, UTC. None when unreadable (replay only).
         flags: What the reader had to assume, `Flag`s.
         origin: The lines that it was read from, and
@@ -150,6 +153,10 @@ class AuditEvent(
     auth: Auth | None = None
     server: str | None = None
     call_id: str | None = None
+    definition_sha256: str | None = None
+    sequence: int | None = None
+    hash: str | None = None
+    prev_hash: str | None = None
 
     time_ns: int | None = None
     flags: int = 0

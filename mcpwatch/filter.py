@@ -10,7 +10,7 @@ time linear in the size of the event: no regular expression is ever made from wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
@@ -30,6 +30,10 @@ MAX_COMPLETIONS: Final = 50
 _MAX_VALUES: Final = 1 << 20  # more values than a line of 1 MiB can hold, so padding hides nothing
 
 FieldKind = Literal["text", "contains", "prefix", "ordered", "number", "time"]
+Part = Literal["kind", "caller", "event"]
+"""Part of an event: many events have the same kind (kind, tool, tier, status) and the same caller."""
+KIND: Final[tuple[Part, ...]] = ("kind",)
+KIND_AND_CALLER: Final[tuple[Part, ...]] = ("kind", "caller")
 _Test = Callable[[Any], bool]
 _TIERS: Final = ("low", "medium", "high")
 _WORDS: Final = frozenset({"and", "or", "not"})
@@ -71,7 +75,8 @@ class Field:
         get: Takes the event and its tier, gives the value, None where there is none. For `contains` and
             `prefix` it gives any number of strings.
         values: All there are, in order, where that is known.
-        aliases: Other names: those of the log schema.
+        aliases: Other names: those of the log schema and of OpenTelemetry.
+        part: Which part of an event decides its value.
     """
 
     name: str
@@ -81,6 +86,7 @@ class Field:
     examples: tuple[str, ...]
     values: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    part: Part = "event"
 
 
 def _params(event: AuditEvent, _tier: str | None) -> Iterator[str]:
@@ -88,43 +94,35 @@ def _params(event: AuditEvent, _tier: str | None) -> Iterator[str]:
 
 
 _ROWS: Final = (
-    Field("tool", "text", lambda e, _: e.tool, "name of the tool", ("tool:shell_execute", "tool:file_*")),
-    Field("tier", "ordered", lambda _, tier: tier, "risk tier of the tool", ("tier>=medium",), _TIERS),
-    Field("status", "text", lambda e, _: e.status, "outcome", ("-status:success",), tuple(sorted(OUTCOMES))),
-    Field(
-        "kind",
-        "text",
-        lambda e, _: e.event,
-        "kind of event",
-        ("kind:auth",),
-        tuple(sorted(KINDS)),
-        ("event",),
-    ),
-    Field("key", "text", lambda e, _: e.key_id, "key id", ("key:key_0007",), (), ("key_id",)),
-    Field("client", "text", lambda e, _: e.client_id, "client id", ("client:acme*",), (), ("client_id",)),
-    Field(
-        "session", "text", lambda e, _: e.session_id, "session id", ("session:s-81c2",), (), ("session_id",)
-    ),
-    Field("subject", "text", lambda e, _: e.subject, "authenticated subject", ("subject:*@example.com",)),
-    Field("ip", "text", lambda e, _: e.source_ip, "source address", ("ip:10.*",), (), ("source_ip",)),
-    Field("server", "text", lambda e, _: e.server, "MCP server", ("server:files",)),
+    Field("tool", "text", lambda e, _: e.tool, "name of the tool", ("tool:shell_execute", "tool:file_*"), (),
+          ("gen_ai.tool.name",), "kind"),
+    Field("tier", "ordered", lambda _, tier: tier, "risk tier of the tool", ("tier>=medium",), _TIERS, (), "kind"),
+    Field("status", "text", lambda e, _: e.status, "outcome", ("-status:success",), tuple(sorted(OUTCOMES)), (),
+          "kind"),
+    Field("kind", "text", lambda e, _: e.event, "kind of event", ("kind:auth",), tuple(sorted(KINDS)), ("event",),
+          "kind"),
+    Field("key", "text", lambda e, _: e.key_id, "key id", ("key:key_0007",), (), ("key_id",), "caller"),
+    Field("client", "text", lambda e, _: e.client_id, "client id", ("client:acme*",), (), ("client_id",), "caller"),
+    Field("session", "text", lambda e, _: e.session_id, "session id", ("session:s-81c2",), (),
+          ("session_id", "mcp.session.id"), "caller"),
+    Field("subject", "text", lambda e, _: e.subject, "authenticated subject", ("subject:*@example.com",), (),
+          ("enduser.id",), "caller"),
+    Field("ip", "text", lambda e, _: e.source_ip, "source address", ("ip:10.*",), (),
+          ("source_ip", "client.address"), "caller"),
+    Field("server", "text", lambda e, _: e.server, "MCP server", ("server:files",), (), ("service.name",)),
     Field("source", "text", lambda e, _: e.source, "log that it came from", ("source:audit.jsonl",)),
-    Field("call", "text", lambda e, _: e.call_id, "id of the call", ("call:c-1f3a",), (), ("call_id",)),
+    Field("call", "text", lambda e, _: e.call_id, "id of the call", ("call:c-1f3a",), (),
+          ("call_id", "gen_ai.tool.call.id")),
     Field("path", "prefix", _params, "a parameter begins with this", ("path:/etc",)),
     Field("url", "prefix", _params, "a parameter begins with this", ("url:https://api.",)),
-    Field("param", "contains", _params, "a parameter contains this", ('param:"rm -rf"',)),
-    Field("error", "contains", lambda e, _: (e.error,), "the error contains this", ("error:timeout",)),
-    Field(
-        "duration",
-        "number",
-        lambda e, _: e.duration_ms,
-        "execution time; ms, s, m",
-        ("duration>=100ms", "duration>2s"),
-        (),
-        ("duration_ms",),
-    ),
+    Field("param", "contains", _params, "a parameter contains this", ('param:"rm -rf"',), (),
+          ("gen_ai.tool.call.arguments",)),
+    Field("error", "contains", lambda e, _: (e.error,), "the error contains this", ("error:timeout",), (),
+          ("error.message",)),
+    Field("duration", "number", lambda e, _: e.duration_ms, "execution time; ms, s, m",
+          ("duration>=100ms", "duration>2s"), (), ("duration_ms",)),
     Field("time", "time", lambda e, _: e.time_ns, "time, UTC", ("time>=08:30", "time<2026-11-22T03:14:07Z")),
-)
+)  # fmt: skip
 
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType({row.name: row for row in _ROWS})
 """Every field by its name."""
@@ -230,10 +228,51 @@ class Filter:
         """
         return self.root.match(event, tier)
 
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The parts of an event that it looks at; free text looks at all of it."""
+        return frozenset(_parts(self.root))
+
+    def settle(self, example: AuditEvent, tier: str | None, known: Collection[Part]) -> Filter | bool:
+        """What is left to ask of events that have the known parts in common with an example.
+
+        True or False where those parts decide for all of them.
+        """
+        left = _settle(self.root, example, tier, known)
+        return left if isinstance(left, bool) else Filter(self.text, left)
+
     def __str__(self) -> str:
         canonical = str(self.root)
         # it may be longer by the blanks that `(a)(b)` can do without, and must not outgrow what parses
         return canonical if len(canonical) <= MAX_TEXT else self.text
+
+
+def _parts(node: Node) -> Iterator[Part]:
+    if isinstance(node, Term):
+        yield node.of.part if node.of is not None else "event"
+    elif isinstance(node, Not):
+        yield from _parts(node.part)
+    else:
+        for part in node.parts:
+            yield from _parts(part)
+
+
+def _settle(node: Node, example: AuditEvent, tier: str | None, known: Collection[Part]) -> Node | bool:
+    if isinstance(node, Term):
+        return node.match(example, tier) if node.of is not None and node.of.part in known else node
+    if isinstance(node, Not):
+        left = _settle(node.part, example, tier, known)
+        return not left if isinstance(left, bool) else Not(left)
+    # one part can decide for the whole: a true one in AnyOf, a false one in AllOf
+    decisive = isinstance(node, AnyOf)
+    open_parts: list[Node] = []
+    for part in node.parts:
+        left = _settle(part, example, tier, known)
+        if left is decisive:
+            return decisive
+        if not isinstance(left, bool):
+            open_parts.append(left)
+    return _join(type(node), open_parts) if open_parts else not decisive
 
 
 def _fits(piece: str, value: str, at: int) -> bool:
@@ -431,7 +470,7 @@ def _free_term(value: str) -> Term:
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>\s+)|(?P<mark>[()-])
-    |(?P<head>(?P<name>[A-Za-z_]+)(?P<op>!=|>=|<=|[:=<>]))?
+    |(?P<head>(?P<name>[A-Za-z_]+(?:\.[A-Za-z_]+)*)(?P<op>!=|>=|<=|[:=<>]))?
      (?:"(?P<quoted>(?:[^"\\]|\\.?)*+)(?P<close>"?)|(?P<bare>[^\s()"][^\s()]*)?)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -445,7 +484,7 @@ def _in_quotes(value: str) -> str:
 
 def _is_word(value: str) -> bool:
     """Whether free text can stand without quotes."""
-    token = _TOKEN.fullmatch(value)
+    token = _TOKEN.match(value)
     return token is not None and token["bare"] == value and value.lower() not in _WORDS
 
 
@@ -472,6 +511,8 @@ def _read_term(token: re.Match[str]) -> Term:
             raise FilterError("nothing between the quotes", token.start())
         return _free_term(value)
     row = _BY_ANY_NAME.get(name.lower())
+    if row is None and "." in name and quoted is None and value:
+        return _free_term(token[0])  # host:port
     if row is None:
         advice = _did_you_mean(name, _BY_ANY_NAME) or "put it in quotes to search for it as text"
         raise FilterError(f"unknown field {_shown(name)}", token.start(), advice)

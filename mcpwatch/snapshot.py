@@ -13,6 +13,9 @@ from mcpwatch.detection.hit import Severity
 from mcpwatch.event import AuditEvent
 from mcpwatch.policy.model import Tier
 from mcpwatch.response.confirm import ForceState
+from mcpwatch.response.exception import Choice
+from mcpwatch.response.exceptionfile import ExceptionPlan
+from mcpwatch.response.lockout import LockoutState
 from mcpwatch.response.plan import Plan, Target, Verb
 from mcpwatch.text import SafeText
 
@@ -148,7 +151,7 @@ class ChangeRow:
     what: SafeText
     at_ns: int
     by: SafeText
-    state: ForceState
+    state: ForceState | LockoutState
     detail: SafeText
     """"after 0.4 s", "no attempt since", "success 12 s after the change"."""
 
@@ -165,6 +168,8 @@ class PolicyRow:
     locked: int
     changes_off: SafeText | None
     """Why nothing can be changed from here, or None when it can."""
+    lockouts: tuple[tuple[Target, ...], ...] = ()
+    """Whom the current lockouts shut out, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +236,36 @@ class EvidenceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LockoutRow:
+    """Where the lockout of somebody whose logins fail stands."""
+
+    state: LockoutState | None
+    """None: mcpwatch never locks them out by itself, and `detail` says why."""
+    detail: SafeText
+    command: SafeText | None
+    """What writes it, where it is advised."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRate:
+    """How often a rule fired in this run (in a replay, on the whole log)."""
+
+    hits: int
+    incidents: int
+    subjects: int
+    capped: bool
+    """There are more incidents and subjects than are counted."""
+    hours: int
+    """Hours of the clock in which anything was logged."""
+    unit: str
+    """What is counted, in words; empty for rules that don't count."""
+    peak: int | None
+    """The highest count seen, of rules that count."""
+    limits: tuple[tuple[int, int], ...]
+    """Limits above the rule's own, and how many of the hits there would be; the last one is quiet."""
+
+
+@dataclass(frozen=True, slots=True)
 class IncidentDetail:
     """An incident, opened."""
 
@@ -248,6 +283,23 @@ class IncidentDetail:
     """What was done about its principal."""
     related: tuple[AlertRow, ...]
     """Other incidents of the same principal."""
+    lockout: LockoutRow | None = None
+    """For failed logins: where the lockout stands."""
+    rate: RuleRate | None = None
+    place: SafeText | None = None
+    """The file of a rule that does not come with mcpwatch."""
+    tuned: tuple[SafeText, ...] = ()
+    """Exceptions and thresholds of the rule that are in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionRow:
+    """An exception that was written, and whether it is in use."""
+
+    path: SafeText
+    in_use: bool
+    note: SafeText
+    """Why it is not in use, or when it will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +366,18 @@ class Feed(Protocol):
 
     def plan_undo(self) -> Plan:
         """The reverse of the newest change made here that is not undone yet. Raises ResponseError."""
+
+    def exceptions(self, incident_id: str) -> tuple[Choice, ...]:
+        """What one could say to quiet the rule of an incident. Raises ResponseError: nothing, and why."""
+
+    def first_term(self, choice: Choice) -> str:
+        """The limit or the last day that is proposed for a choice."""
+
+    def plan_exception(self, incident_id: str, choice: Choice, reason: str, term: str) -> ExceptionPlan:
+        """Work out an exception; `term` is its last day, or the limit. Raises ResponseError."""
+
+    def write_exception(self, plan: ExceptionPlan) -> ExceptionRow:
+        """Write what was shown. Raises ResponseError; nothing is written then."""
 
 
 class Player(Protocol):

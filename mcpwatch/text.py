@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NewType
 
+from mcpwatch.credentials import suspects
+
 SafeText = NewType("SafeText", str)
 """Text without a single character that a terminal could obey. Made by `safe`, and by nothing else."""
 
@@ -29,10 +31,10 @@ _INVISIBLE: Final = frozenset(
 _PLAIN: Final = re.compile(r"[ -~]*")
 
 SECRET_NAMES: Final = re.compile(
-    r"(?:password|passwd|passphrase|passcode|secrets?|token|bearer|authorization|cookies?|credentials?|signature"
-    r"|(?:api|private|access|session|signing|encryption|master)_?key)(?:_|\d|$)"
-    r"|(?:^|_)(?:pass|pwd|pin|otp|creds?)$|^auth$"
-    r"|(?:^|_)(?:access|api|auth|bearer|refresh)_tokens$"
+    r"(?:passwords?|passwd|passphrases?|passcodes?|secrets?|token|bearer|authorization|cookies?|credentials?"
+    r"|signatures?|code_?verifier|(?:api|private|access|session|signing|encryption|master)_?keys?)(?:_|\d|$)"
+    r"|(?:^|_)(?:pass|pwd|pw|pin|otp|creds?)$|^auth$"
+    r"|(?:^|_)(?:access|api|auth|bearer|refresh|id|session)_tokens$|^tokens$"
 )
 """Names of parameters whose values are never shown, in `snake_case`: see `is_secret_name`."""
 
@@ -42,27 +44,33 @@ _DESCRIBES_SECRET: Final = re.compile(
 )
 _WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 
-# Every shape takes time linear in the text: no two tries may read the same characters again and again.
-_SECRET_SHAPES: Final = re.compile(
-    r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f]{2}))sk-[A-Za-z0-9_-]{8,}"  # OpenAI, Anthropic; not "risk-analysis"
-    r"|[rs]k_(?:live|test)_[A-Za-z0-9]{8,}"  # Stripe
-    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{20,}"
-    r"|npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{40,}|hf_[A-Za-z0-9]{30,}"
-    r"|xox[abeprs]-[A-Za-z0-9-]{10,}"  # Slack
-    r"|(?:AKIA|ASIA)[A-Z0-9]{16}"  # AWS
-    r"|AIza[A-Za-z0-9_-]{30,}"  # Google
-    r"|eyJ(?:(?!eyJ)[A-Za-z0-9_-]){8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,3}"  # JWT, JWE
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?(?:-----END|\Z)"
+# What a text calls a secret in front of it. "pw" and its like only as whole words, as they end other words too.
+_NAMED: Final = (
+    r"(?:passwords?|passwd|passphrases?|secrets?|token|credentials?|authorization|signatures?|code[_-]?verifier"
+    r"|(?:api|access|private)[_-]?keys?|(?<![a-z0-9])pw|tokens(?=\\?[\"']?\s*[=:]\s*(?:\[\s*)?\\?[\"'](?!\d+\b)))"
+)
+_QUOTE: Final = r"\\?[\"']"
+
+# What holds a secret whatever the secret looks like. The groups stay readable; they only lead up to it. Each takes
+# time linear in the text: no two tries may read the same characters again and again.
+_SECRET_PLACES: Final = re.compile(
     # a short word behind it is prose ("basic authentication"), not a credential
-    r"|(?i:bearer|basic)\s+(?![A-Za-z][a-z-]{0,15}(?:[\s.,:;!?)\"']|\Z))[A-Za-z0-9._~+/=-]{8,}"
+    r"(?i:bearer|basic)\s+(?![A-Za-z][a-z-]{0,15}(?:[\s.,:;!?)\"']|\Z))[A-Za-z0-9._~+/=-]{8,}"
     r"|(?<=://)[^/\s:@?#]*:[^/\s?#]+(?=@)"  # user:password@ in a URL
     r"|(?<=[Cc]ookie: )[^\r\n\"']{4,}"
     r"|(?i:(?P<option>(?<![\w-])--(?:[a-z]{1,16}-){0,3}"
     r"(?:password|passwd|passphrase|secret|token|api-?key|access-?key)\s+)[^\s\"'-][^\s\"']{3,})"
-    r"|(?i:(?P<assigned>(?:password|passwd|passphrase|secret|token|credentials?|authorization|signature"
-    r"|(?:api|access|private)[_-]?key)\\?[\"']?\s*[=:]\s*(?P<quote>\\?[\"'])?(?:(?:bearer|basic|digest)\s+)?)"
-    r"(?(quote)(?:(?!(?P=quote))[^\r\n]){1,1024}|[^\s&,;\"']{4,}))"
+    r"|(?P<mysql>(?<![\w-])(?:mysql|mariadb)(?:-?(?:dump|admin|import|check|show|slap))?(?:\.exe)?\s"
+    r"(?:[^\r\n|;&]{0,256}?\s)??-p)(?:\"[^\"\r\n]{1,256}\"|'[^'\r\n]{1,256}'|[^\s\"'|;&]+)"
+    # {"name": "Authorization", "value": "…"}, as lists of headers and of environment variables are written
+    rf"|(?i:(?P<pair>{_QUOTE}(?:name|key|header){_QUOTE}\s*:\s*{_QUOTE}[\w-]{{0,40}}?{_NAMED}[\w-]{{0,8}}{_QUOTE}"
+    rf"\s*,\s*{_QUOTE}value{_QUOTE}\s*:\s*(?P<around>{_QUOTE}))(?:(?!(?P=around))[^\r\n]){{1,1024}})"
+    rf"|(?i:(?P<assigned>{_NAMED}\\?[\"']?\s*[=:]\s*(?P<quote>{_QUOTE})?(?:(?:bearer|basic|digest)\s+)?)"
+    r"(?(quote)(?:(?!(?P=quote))[^\r\n]){1,1024}|(?:\[(?=\s*\\?[\"']|redacted\][\]})])[^\]\r\n]{3,1024}\]?|[^\s&,;\"']{4,})))"
 )
+_LEADING: Final = ("option", "mysql", "pair", "assigned")
+# No place without one of these, and most values of calls hold none.
+_LEADS_UP: Final = re.compile(r"[=:\s]")
 REDACTED: Final = "[redacted]"
 
 
@@ -124,13 +132,44 @@ def safe(value: object, limit: int = DEFAULT_LIMIT) -> SafeText:
     return SafeText((_safe_cached if len(head) <= _MAX_CACHED else _safe)(head, limit))
 
 
-def _hide(found: re.Match[str]) -> str:
-    return (found["option"] or found["assigned"] or "") + REDACTED
+def _secret_spans(text: str) -> list[tuple[int, int]]:
+    spans = suspects(text)
+    if _LEADS_UP.search(text):
+        spans += [
+            (max(found.start(), *map(found.end, _LEADING)), found.end())
+            for found in _SECRET_PLACES.finditer(text)
+        ]
+    return spans
 
 
 def redact_text(text: str) -> str:
     """Replace what has the shape of a secret (API keys, JWTs, private keys, passwords in URLs or behind a name)."""
-    return _SECRET_SHAPES.sub(_hide, text)
+    shown = []
+    done = 0
+    for start, end in sorted(_secret_spans(text)):
+        if start > done or not done:
+            shown += [text[done:start], REDACTED]
+        done = max(done, end)
+    return "".join([*shown, text[done:]]) if done else text
+
+
+_PAIR_NAMES: Final = ("name", "key", "header")
+_PAIR_VALUES: Final = frozenset({"value", "values"})
+
+
+def _names_a_secret(value: Mapping[Any, Any]) -> bool:
+    """Whether it is a pair such as `{"name": "Authorization", "value": …}` that is called like a secret."""
+    if _PAIR_VALUES.isdisjoint(value):
+        return False
+    names = (value.get(name) for name in _PAIR_NAMES)
+    return any(isinstance(name, str) and is_secret_name(name) for name in names)
+
+
+def _holds_secret(name: str, item: object) -> bool:
+    if not isinstance(item, str | int | float | list | dict) or item == "" or not is_secret_name(name):
+        return False
+    # language models count their words in tokens
+    return not (isinstance(item, int | float) and name.lower() == "tokens")
 
 
 def redact(value: Any, *, depth: int = 0) -> Any:
@@ -140,9 +179,10 @@ def redact(value: Any, *, depth: int = 0) -> Any:
     if depth > 32:
         return "[too deep]"
     if isinstance(value, Mapping):
+        paired = _names_a_secret(value)
         return {
             redact_text(str(name)): REDACTED
-            if isinstance(item, str | int | float | list | dict) and is_secret_name(str(name)) and item != ""
+            if _holds_secret(str(name), item) or (paired and name in _PAIR_VALUES and item is not None)
             else redact(item, depth=depth + 1)
             for name, item in value.items()
         }

@@ -129,6 +129,11 @@ def iso(ns: int) -> str:
     return f"{moment.replace(tzinfo=None).isoformat()}.{ns % SECOND // 1000:06d}Z"
 
 
+def utc_midnight(day: date) -> int:
+    """The start of a UTC day, ns."""
+    return (day.toordinal() - _EPOCH_ORDINAL) * DAY
+
+
 def utc_day(ns: int) -> str:
     """The UTC day of a moment, `YYYY-MM-DD`."""
     return date.fromordinal(_EPOCH_ORDINAL + ns // DAY).isoformat()

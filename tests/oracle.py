@@ -1,4 +1,4 @@
-"""A second engine for the window rules: plain, slow, and written from their definition alone.
+"""A second engine for the rules with a correlation: plain, slow, and written from their definition alone.
 
 It keeps every event for ever and looks at all of them for each new one. Where it and the real engine disagree, one
 of them is wrong.
@@ -7,16 +7,16 @@ of them is wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
+from mcpwatch.detection.rule import Correlation, Rule
 from mcpwatch.event import AuditEvent
 from mcpwatch.formats.reader import Reader
 from mcpwatch.policy.model import Alerts
 from mcpwatch.sources.block import Block
 from mcpwatch.times import iso
 
-MINUTE = 60 * 10**9
 Subject = tuple[tuple[str, str], ...]
 
 
@@ -42,20 +42,38 @@ def stamp(time_ns: int) -> str:
 
 
 class Firing(NamedTuple):
-    """What a window rule must say: at which event, which rule, about whom, and how full the window was."""
+    """What a rule with a correlation must say: at which event, about whom, how full the window was, which limit."""
 
     at: int
     rule: str
     subject: Subject
     time_ns: int
     peak: int
+    limit: int | None = None
+
+
+class World(NamedTuple):
+    """What an oracle must be told of the policy.
+
+    Attributes:
+        found: What the checks find in an event.
+        tier: The tier of an event's tool.
+    """
+
+    alerts: Alerts
+    known_keys: frozenset[str] = frozenset()
+    found: Callable[[AuditEvent], Collection[str]] = lambda _: ()
+    tier: Callable[[AuditEvent], str | None] = lambda _: None
 
 
 class _Entry(NamedTuple):
-    subject: Subject
+    """An event that a rule counts."""
+
+    at: int
     time: int
-    session: str | None
-    call: str | None
+    subject: Subject
+    steps: tuple[int, ...]
+    event: AuditEvent
 
 
 def late_events(times: list[int | None], lateness: int) -> set[int]:
@@ -82,80 +100,147 @@ def late_events(times: list[int | None], lateness: int) -> set[int]:
     return late
 
 
-def firings(
-    events: list[AuditEvent], alerts: Alerts, known_keys: frozenset[str] = frozenset()
-) -> list[Firing]:
-    """Everything that the four window rules say about a log of one source."""
-    late = late_events([event.time_ns for event in events], alerts.allowed_lateness)
-    entries: dict[str, list[_Entry]] = {}
+def firings(events: list[AuditEvent], rules: Iterable[Rule], world: World) -> list[Firing]:
+    """Everything that the rules with a correlation say about a log of one source."""
+    late = late_events([event.time_ns for event in events], world.alerts.allowed_lateness)
+    in_time = [(at, event) for at, event in enumerate(events) if event.time_ns is not None and at not in late]
+    return [firing for rule in rules if rule.correlation for firing in _of_rule(rule, in_time, world)]
+
+
+def _of_rule(rule: Rule, events: list[tuple[int, AuditEvent]], world: World) -> list[Firing]:
+    counting = rule.correlation
+    assert counting is not None
+    width = counting.timespan.of(world.alerts)
+    memory = width + world.alerts.allowed_lateness
+    so_far: list[_Entry] = []
     found = []
-    for index, event in enumerate(events):
-        if event.time_ns is None or index in late:
+    for at, event in events:
+        entry = _entry(rule, at, event, world)
+        if entry is None:
             continue
-        for rule, subject in _rules(event, known_keys):
-            entry = _Entry(subject, event.time_ns, event.session_id, event.call_id)
-            others = [other for other in entries.setdefault(rule, []) if other.subject == subject]
-            entries[rule].append(entry)
-            peak = _peak(rule, entry, others, alerts)
-            if peak:
-                found.append(Firing(index, rule, subject, event.time_ns, peak))
+        before = [other for other in so_far if other.subject == entry.subject]
+        so_far.append(entry)
+        if counting.once_per_call:
+            if _again(entry, before, memory):
+                continue
+            before = [other for n, other in enumerate(before) if not _again(other, before[:n], memory)]
+        limit = _own_limit(rule, event, world)
+        need = counting.need(world.alerts, limit)
+        peak = _PEAKS[counting.type](entry, before, width, counting)
+        if peak >= need if counting.type != "temporal_ordered" else peak:
+            found.append(Firing(at, rule.id, entry.subject, entry.time, peak, limit))
     return found
 
 
-def _rules(event: AuditEvent, known_keys: frozenset[str]) -> list[tuple[str, Subject]]:
-    """Which rules count an event, and for whom."""
-    key, client, session, address = event.key_id, event.client_id, event.session_id, event.source_ip
-    by_key = [("key", key)]
-    by_key_and_client = [("key", key), ("client", client)]
-    by_address = [("source_ip", address)]
-    by_address_and_client = [("source_ip", address), ("client", client)]
-    rules = []
-    if event.event == "tool_call":
-        ladder = [[("session", session)], by_key_and_client, by_key, by_address_and_client, by_address]
-        rules.append(("session-rate", _first(ladder)))
-        if session is not None:
-            rules.append(("session-churn", _first([by_key_and_client, by_address])))
-    if event.event in ("tool_call", "request"):
-        rules.append(("key-rate", _first([by_key])))
-    if event.status == "unauthenticated" or (event.event == "auth" and event.status in ("denied", "error")):
-        by_known_key = [("key", key if key in known_keys else None), ("source_ip", address)]
-        rules.append(("auth-lockout", _first([by_known_key, by_address])))
-    return [(rule, subject) for rule, subject in rules if subject is not None]
+def _entry(rule: Rule, at: int, event: AuditEvent, world: World) -> _Entry | None:
+    """The event as the rule counts it; None where it does not."""
+    counting, time, tier = rule.correlation, event.time_ns, world.tier(event)
+    assert counting is not None and time is not None
+    steps = tuple(
+        number
+        for number, step in enumerate(counting.events)
+        if (step.match is None or step.match.match(event, tier))
+        and (step.check is None or step.check in world.found(event))
+    )
+    excepted = any(
+        each.fields.match(event, tier) and (each.until is None or time < each.until)
+        for each in rule.exceptions
+    )
+    subject = _subject(rule, event, world.known_keys)
+    unknown = "params" in counting.same and event.params is None
+    if not steps or excepted or subject is None or unknown:
+        return None
+    return _Entry(at, time, subject, steps, event)
 
 
-def _first(ladder: list[list[tuple[str, str | None]]]) -> Subject | None:
-    for step in ladder:
-        if all(value is not None for _, value in step):
-            return tuple((name, value) for name, value in step if value is not None)
+def _subject(rule: Rule, event: AuditEvent, known_keys: frozenset[str]) -> Subject | None:
+    identity = {
+        "key": event.key_id,
+        "known_key": event.key_id if event.key_id in known_keys else None,
+        "client": event.client_id,
+        "session": event.session_id,
+        "subject": event.subject,
+        "source_ip": event.source_ip,
+    }
+    for names in rule.group_by:
+        values = [(name.removeprefix("known_"), identity[name]) for name in names]
+        if all(value is not None for _, value in values):
+            return tuple((name, value) for name, value in values if value is not None)
     return None
 
 
-def _peak(rule: str, entry: _Entry, others: list[_Entry], alerts: Alerts) -> int:
-    """How full the fullest window around an event is, if that is over the limit, else 0."""
-    need, width = {
-        "session-rate": (alerts.session_calls_per_minute + 1, MINUTE),
-        "session-churn": (alerts.session_calls_per_minute + 1, MINUTE),
-        "key-rate": (alerts.key_requests_per_minute + 1, MINUTE),
-        "auth-lockout": (alerts.auth_failures, alerts.auth_failures_within),
-    }[rule]
-    together = [*others, entry]
-    if rule == "session-rate":
-        memory = width + alerts.allowed_lateness
-        if _again(entry, others, memory):
-            return 0
-        together = [event for at, event in enumerate(together) if not _again(event, together[:at], memory)]
-    peak = 0
-    for end in {event.time for event in together}:
-        if not end - width < entry.time <= end:
-            continue
-        window = [event for event in together if end - width < event.time <= end]
-        size = len({event.session for event in window}) if rule == "session-churn" else len(window)
-        peak = max(peak, size)
-    return peak if peak >= need else 0
+def _own_limit(rule: Rule, event: AuditEvent, world: World) -> int | None:
+    fitting = [each.limit for each in rule.thresholds if each.fields.match(event, world.tier(event))]
+    return fitting[0] if fitting else None
 
 
 def _again(entry: _Entry, before: list[_Entry], memory: int) -> bool:
     """Whether a call was logged before."""
-    return entry.call is not None and any(
-        other.call == entry.call and abs(other.time - entry.time) < memory for other in before
+    call = entry.event.call_id
+    return call is not None and any(
+        other.event.call_id == call and abs(other.time - entry.time) < memory for other in before
     )
+
+
+def _windows(entry: _Entry, together: list[_Entry], width: int) -> list[list[_Entry]]:
+    """What is in each window (t-W, t] that contains an event and ends at one."""
+    ends = {other.time for other in together if other.time - width < entry.time <= other.time}
+    return [[other for other in together if end - width < other.time <= end] for end in ends]
+
+
+def _count(entry: _Entry, before: list[_Entry], width: int, counting: Correlation) -> int:
+    """How many events alike are in the fullest window around one."""
+    alike = [
+        other for other in before if _likeness(other.event, counting) == _likeness(entry.event, counting)
+    ]
+    if "params" in counting.same and _hides(entry.event.params):
+        return 0
+    return max(map(len, _windows(entry, [*alike, entry], width)))
+
+
+def _likeness(event: AuditEvent, counting: Correlation) -> tuple[str | None, ...]:
+    params = json.dumps(event.params, sort_keys=True)
+    return tuple({"tool": event.tool, "params": params}[name] for name in counting.same)
+
+
+def _hides(params: dict[str, Any] | None) -> bool:
+    return "[redacted]" in (params or {}).values()
+
+
+def _values(entry: _Entry, before: list[_Entry], width: int, counting: Correlation) -> int:
+    """How many different values of a field are in the fullest window around one; of the field with the most."""
+    peaks = [0]
+    for field in counting.fields:
+        together = [other for other in [*before, entry] if _value(other.event, field) is not None]
+        if entry in together:
+            windows = _windows(entry, together, width)
+            peaks += [len({_value(other.event, field) for other in window}) for window in windows]
+    return max(peaks)
+
+
+def _value(event: AuditEvent, field: str) -> str | None:
+    if field == "network":
+        address = event.source_ip
+        return None if address is None else address.rpartition(".")[0]  # the oracle's logs have IPv4 only
+    names = {"session": "session_id", "key": "key_id", "client": "client_id"}
+    value: str | None = getattr(event, names.get(field, field))
+    return value
+
+
+def _sequence(entry: _Entry, before: list[_Entry], width: int, counting: Correlation) -> int:
+    """The number of steps, if some events in the order of the steps have the event among them within W."""
+    steps = len(counting.events)
+    in_order = sorted([*before, entry], key=lambda each: (each.time, each.at))
+
+    def complete(chosen: list[_Entry]) -> bool:
+        if chosen and chosen[-1].time - chosen[0].time >= width:
+            return False
+        if len(chosen) == steps:
+            return entry in chosen
+        later = in_order[in_order.index(chosen[-1]) + 1 :] if chosen else in_order
+        return any(complete([*chosen, each]) for each in later if len(chosen) in each.steps)
+
+    return steps if complete([]) else 0
+
+
+_PEAKS = {"event_count": _count, "value_count": _values, "temporal_ordered": _sequence}

@@ -84,6 +84,8 @@ def _change(
         return
     made = operator.apply(plan)
     click.echo(f"written: {plan.what}")
+    if reason is not None:
+        click.echo(f"reason: {safe(reason.strip(), 400)}")
     if made.unconfirmed:
         note("the folder could not be synced: check the file after a power cut")
     note("whether it is in force shows in the log: mcpwatch tail LOG")

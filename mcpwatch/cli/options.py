@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -13,8 +15,11 @@ import click
 from click.core import ParameterSource
 
 from mcpwatch.cli import config
-from mcpwatch.cli.exits import UsageError
+from mcpwatch.cli.exits import UsageError, note
+from mcpwatch.credentials import PROCESS_KEY
 from mcpwatch.detection.hit import Severity
+from mcpwatch.detection.rule import RuleSet
+from mcpwatch.detection.rulefiles import RuleFiles
 from mcpwatch.filter import parse
 from mcpwatch.formats.mapping import FieldMap, load_mappings
 from mcpwatch.formats.reader import FORMATS
@@ -76,6 +81,12 @@ policy_option = option(
     type=click.Path(readable=False),
     help="Policy file. Default: $MCPWATCH_POLICY, ./policy.yaml, /etc/mcpwatch/policy.yaml.",
 )
+rules_option = option(
+    "--rules",
+    metavar="DIR",
+    type=click.Path(readable=False),
+    help="Folder with rules of your own and with what tunes the shipped ones (*.yaml).",
+)
 state_option = option(
     "--state",
     metavar="DIR",
@@ -94,6 +105,11 @@ since_option = option(
     type=Duration(),
     help="Begin that long ago. Default: the start of the UTC day, or 64 MiB before the end, whichever is nearer the "
     "end.",
+)
+enforce_option = option(
+    "--enforce",
+    is_flag=True,
+    help="Write lockouts after failed logins, as lockout.enforce in the policy does.",
 )
 symlinks_option = option("--follow-symlinks", is_flag=True, help="Also follow logs that are symbolic links.")
 
@@ -213,6 +229,46 @@ def reading(
 def policy_file(named: str | None) -> PolicyFile:
     """The policy file to use. Raises PolicyError where a named one is missing, or the one found is invalid."""
     return PolicyFile(find(named, os.environ, Path.cwd()))
+
+
+def rule_files(named: str | None) -> RuleFiles:
+    """The shipped rules with those of a folder; what can't be used of it is said once on standard error.
+
+    Raises:
+        RuleError: The folder is missing or no folder.
+    """
+    files = RuleFiles(Path(named) if named else None, _today)
+    for problem in files.rules.problems:
+        note(problem)
+    return files
+
+
+def rule_set(named: str | None) -> RuleSet:
+    """The rules of a run that does not follow changes of their files (see `rule_files`)."""
+    return rule_files(named).rules
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def fingerprint_key(folder: Path, *, make: bool = True) -> bytes:
+    """The key of the fingerprints of secrets: one for a state folder, made when it is first needed.
+
+    Where it can't be kept, fingerprints mean nothing to another run.
+    """
+    path = folder / "fingerprint.key"
+    try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            with contextlib.suppress(FileExistsError):
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                    file.write(PROCESS_KEY)
+        key = path.read_bytes()
+    except OSError:
+        return PROCESS_KEY
+    return key if len(key) == len(PROCESS_KEY) else PROCESS_KEY
 
 
 def state_dir(named: str | None) -> Path:

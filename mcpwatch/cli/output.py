@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 from mcpwatch.cli.exits import Exit, note
@@ -10,10 +11,20 @@ from mcpwatch.cli.options import Show
 from mcpwatch.detection.hit import Severity
 from mcpwatch.event import AuditEvent
 from mcpwatch.filter import Filter, parse
-from mcpwatch.incidents.export import dump, event_line, event_record, incident_line, incident_record
+from mcpwatch.incidents.export import (
+    checks_of,
+    dump,
+    event_line,
+    event_record,
+    incident_line,
+    incident_record,
+)
 from mcpwatch.incidents.fold import Change
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.pipeline import Pipeline
+from mcpwatch.policy.model import Policy
+from mcpwatch.response.confirm import Confirmations
+from mcpwatch.response.report import Report, end_states, report_line, report_record
 from mcpwatch.times import DAY, utc_day
 
 
@@ -37,6 +48,12 @@ class Printer:
             self._change(change)
         self._out.flush()
 
+    def reports(self, reports: Iterable[Report]) -> None:
+        """What became of restrictions, as it happens."""
+        for report in reports:
+            self._line(dump(report_record(report)) if self.show.as_json else report_line(report))
+        self._out.flush()
+
     def incidents(self) -> None:
         """Every incident once, by first hit."""
         for incident in self.pipeline.fold:
@@ -50,11 +67,12 @@ class Printer:
         for incident in self.pipeline.fold:
             self._change(Change("final", incident))
 
-    def summary(self, held: int = 0) -> None:
-        """The counters."""
+    def summary(self, policy: Policy, confirmations: Confirmations, held: int = 0) -> None:
+        """The counters, and whether what the policy holds against somebody was seen to bite."""
         record = self.pipeline.summary(held)
+        restrictions = end_states(policy, confirmations)
         if self.show.as_json:
-            self._line(dump(record))
+            self._line(dump(record | {"restrictions": restrictions}))
         else:
             found = ", ".join(f"{count} {name}" for name, count in record["incidents"].items())
             lines = ", ".join(
@@ -62,7 +80,12 @@ class Printer:
                 for name in ("understood", "not_understood", "blank", "repeated", "joined", "held")
                 if record[name] or name == "understood"
             )
-            self._line(f"{record['lines']} lines: {lines}; {record['events']} events; incidents: {found}")
+            states = Counter(entry["state"].replace("_", " ") for entry in restrictions)
+            told = ", ".join(f"{states[name]} {name}" for name in sorted(states))
+            self._line(
+                f"{record['lines']} lines: {lines}; {record['events']} events; incidents: {found}"
+                + (f"; restrictions: {told}" if told else "")
+            )
         self._out.flush()
         for name, reader in self.pipeline.readers.items():
             if reader.not_understood and not reader.understood:
@@ -78,7 +101,8 @@ class Printer:
             if not self._filter.match(event, tier):
                 continue
             if self.show.as_json:
-                self._line(dump(event_record(event, tier, reveal=self.show.reveal)))
+                checks = checks_of(engine.found(event))
+                self._line(dump(event_record(event, tier, reveal=self.show.reveal, checks=checks)))
             else:
                 self._line(event_line(event, tier, reveal=self.show.reveal))
         self._out.flush()

@@ -16,9 +16,13 @@ import click
 from mcpwatch.cli.exits import Exit, Stop, UsageError, note
 from mcpwatch.cli.options import (
     Show,
+    enforce_option,
+    fingerprint_key,
     log_options,
     policy_file,
     reading,
+    rule_files,
+    rules_option,
     show_of,
     show_options,
     since_option,
@@ -39,6 +43,7 @@ Examples:
   mcpwatch tail '/var/log/mcp/*.jsonl' --since 15m   several, from a quarter of an hour ago
   journalctl -o cat -fu my-mcp | mcpwatch tail -     what another program prints
   mcpwatch tail /var/log/mcp/ --json --fail-on high  for a script
+  mcpwatch tail audit.jsonl --plain --enforce        lock out whoever fails to log in too often
 """
 
 
@@ -49,12 +54,16 @@ _DIGITS: Final = re.compile(r"(?<![\w.])[\d,]+ ")
 @click.argument("sources", nargs=-1, required=True)
 @since_option
 @symlinks_option
+@enforce_option
+@rules_option
 @log_options
 @show_options
 def tail(
     sources: tuple[str, ...],
     since: int | None,
     follow_symlinks: bool,
+    enforce: bool,
+    rules: str | None,
     policy: str | None,
     state: str | None,
     format_name: str,
@@ -73,8 +82,10 @@ def tail(
     since_ns = (
         show.from_ns if show.from_ns is not None else now - since if since is not None else day_start(now)
     )
-    settings = Settings(state_dir(state), read_only=show.read_only, reveal=show.reveal)
-    monitor = Monitor(file, how, settings, wall_clock)
+    settings = Settings(state_dir(state), read_only=show.read_only, reveal=show.reveal, enforce=enforce)
+    logs = tuple(str(Path(source).absolute()) for source in sources if source != "-")
+    how = replace(how, logs=logs, fingerprint_key=fingerprint_key(settings.state_dir))
+    monitor = Monitor(file, how, settings, wall_clock, rule_files(rules))
     starts = _Starts(monitor, since_ns, cap=since is None and show.from_ns is None)
     pipe = _free_the_keyboard() if "-" in sources and not show.headless else 0
     live_sources = LiveSet(sources, follow_symlinks=follow_symlinks, start=starts, stdin=pipe)
@@ -147,13 +158,20 @@ def _headless(
     monitor: Monitor, sources: LiveSet, show: Show, count_since: int | None, notices: _Notices, stop: Stop
 ) -> Exit:
     printer = Printer(show, monitor.pipeline, count_since)
-    live = Live(monitor, sources, printer.changes, printer.events if show.events else None, notices)
+    live = Live(
+        monitor,
+        sources,
+        printer.changes,
+        printer.events if show.events else None,
+        notices,
+        printer.reports,
+    )
     stop.then = live.stop
     if stop.received is not None:
         live.stop()
     live.run()
     printer.final()
-    printer.summary(held=monitor.snapshot().counters.held)
+    printer.summary(monitor.policy_file.policy, monitor.confirmations, held=monitor.snapshot().counters.held)
     return printer.exit_code()
 
 

@@ -26,7 +26,8 @@ from watchfiles import awatch
 
 from mcpwatch.console.actions import ACTIONS, BY_ID, Action, key_sign, resolve_keys
 from mcpwatch.console.clipboard import copy_lines
-from mcpwatch.console.dialog import ChangeDialog, choices
+from mcpwatch.console.dialog import MAX_CHOICES, ChangeDialog, Dialog, choices, current_lockouts
+from mcpwatch.console.exceptdialog import ExceptionDialog
 from mcpwatch.console.filtering import History, from_target, from_text
 from mcpwatch.console.lines import Line, Span
 from mcpwatch.console.screens.base import ConsoleScreen
@@ -44,7 +45,7 @@ from mcpwatch.console.timeline import next_speed
 from mcpwatch.console.wire import ThriftyDriver
 from mcpwatch.data import shipped
 from mcpwatch.filter import FilterError
-from mcpwatch.response.plan import Target, Verb
+from mcpwatch.response.plan import ResponseError, Target, Verb
 from mcpwatch.snapshot import Feed, Player, Snapshot
 from mcpwatch.text import safe
 
@@ -57,6 +58,7 @@ MESSAGE_S: Final = 8.0
 _NO_TARGET: Final = {
     "revoke": "nothing to revoke here: select a session, an alert or a record with a key, client or session",
     "lock": "nothing to lock out here: select a row that has a key or an address",
+    "unlock": "nobody here is locked out: select whom, or open the policy (p) for all",
     "disable": "no tool here: select an alert or a record of a tool call",
 }
 _VERBS: Final[Mapping[str, Verb]] = {"revoke": "revoke", "lock": "lock", "disable": "disable"}
@@ -96,7 +98,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     CSS = """
     Screen { background: $background; color: $foreground; }
-    ChangeDialog { background: $background 60%; }
+    Dialog { background: $background 60%; }
     #upper, #middle { height: 5fr; }
     #upper Pane, #middle Pane { height: 100%; }
     #sessions, #alerts { width: 10fr; }
@@ -258,11 +260,11 @@ class ConsoleApp(App[int], inherit_bindings=False):
         if live.version == self.live.version:
             return
         self.live = live
-        dialog = isinstance(self.screen, ChangeDialog)
+        dialog = isinstance(self.screen, Dialog)
         if not dialog:
             self.thaw()
         for screen in self.screen_stack:
-            if isinstance(screen, ChangeDialog):
+            if isinstance(screen, Dialog):
                 screen.paint()
             elif isinstance(screen, ConsoleScreen):
                 self._paint_one(screen)
@@ -320,7 +322,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         if isinstance(event, events.Key | events.Paste):
             # a key that was sent to the screen below comes back here when the dialog is already open
             screen = self.screen if self.screen_stack else None
-            if isinstance(screen, ChangeDialog) and screen.too_early(event):
+            if isinstance(screen, Dialog) and screen.too_early(event):
                 return
             if not event.is_forwarded:
                 self._quiet()
@@ -436,9 +438,33 @@ class ConsoleApp(App[int], inherit_bindings=False):
         """Ask to lock out."""
         self._change("lock")
 
+    def do_unlock(self) -> None:
+        """Ask to end a lockout: of whom the row is about; on the policy screen, any."""
+        if self._changes_off():
+            return
+        locked = self.live.policy.lockouts
+        if not isinstance(self.screen, PolicyScreen):
+            targets = self.screen.targets() if isinstance(self.screen, ConsoleScreen) else ()
+            locked = current_lockouts(locked, targets)
+        if locked:
+            self.push_screen(ChangeDialog("unlock", locked[:MAX_CHOICES]))
+        else:
+            self.say(_NO_TARGET["unlock"], "warn")
+
     def do_disable(self) -> None:
         """Ask to disable the tool."""
         self._change("disable")
+
+    def do_except(self) -> None:
+        """Ask what the rule of the selected incident is not about."""
+        incident = self.screen.incident_target() if isinstance(self.screen, ConsoleScreen) else None
+        if incident is None:
+            self.say("select an alert first: an exception is made of what a rule found", "warn")
+            return
+        try:
+            self.push_screen(ExceptionDialog(incident, self.feed.exceptions(incident)))
+        except ResponseError as error:
+            self.say(f"no exception: {safe(error)}", "warn")
 
     def do_undo(self) -> None:
         """Ask to take the newest change back."""

@@ -23,7 +23,10 @@ STATUS_WORDS: Final = {
     "unauthenticated": ("UNAUTH", "warn"), "rate_limited": ("LIMITED", "warn"), "timeout": ("TIMEOUT", "warn"),
     "unknown": ("unknown", "dim"),
 }  # fmt: skip
-STATE_ROLES: Final = {"written": "text", "untested": "warn", "in force": "ok", "NOT IN FORCE": "error"}
+STATE_ROLES: Final = {
+    "written": "text", "untested": "warn", "in force": "ok", "NOT IN FORCE": "error",
+    "advised": "warn", "confirmed": "ok", "over": "dim",
+}  # fmt: skip
 
 
 def severity_chip(severity: Severity) -> Span:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
@@ -20,6 +21,7 @@ from mcpwatch.console.lines import BLANK, Line, cells, wrap
 from mcpwatch.console.pane import Document, Pane
 from mcpwatch.console.prompt import PlainInput
 from mcpwatch.console.view import LineView
+from mcpwatch.policy.address import canonical
 from mcpwatch.response.plan import Plan, ResponseError, Target, Verb
 from mcpwatch.snapshot import ChangeRow
 from mcpwatch.text import safe
@@ -59,6 +61,20 @@ def choices(verb: Verb, targets: Targets) -> tuple[Targets, ...]:
     return tuple(dict.fromkeys(found))[:MAX_CHOICES]
 
 
+def current_lockouts(locked: tuple[Targets, ...], targets: Targets) -> tuple[Targets, ...]:
+    """Of the lockouts of the policy those that shut out somebody whom a row names."""
+    keys = {target.id for target in targets if target.kind == "key"}
+    addresses = {canonical(target.id) for target in targets if target.kind == "source_ip"}
+    return tuple(
+        whom
+        for whom in locked
+        if any(
+            target.id in keys if target.kind == "key" else canonical(target.id) in addresses
+            for target in whom
+        )
+    )
+
+
 def named(targets: Targets) -> str:
     """`key key_0007 from address 203.0.113.9`."""
     return " from ".join(
@@ -66,11 +82,11 @@ def named(targets: Targets) -> str:
     )
 
 
-class CodeInput(PlainInput):
-    """Takes letters from the keyboard only."""
+class TypedInput(PlainInput):
+    """Takes characters from the keyboard only."""
 
     def _on_paste(self, event: events.Paste) -> None:
-        # a code that can be pasted can be pasted by accident
+        # what can be pasted can be pasted by accident
         event.stop()
         event.prevent_default()
 
@@ -78,19 +94,71 @@ class CodeInput(PlainInput):
         """Pasting is no typing."""
 
 
-class ChangeDialog(ModalScreen[None], inherit_bindings=False):
-    """Asks for one change, writes it, and shows whether it bites."""
+class Dialog(ModalScreen[None], inherit_bindings=False):
+    """What all dialogs share: they ignore keys that were meant for the screen below, and are drawn in lines."""
 
     DEFAULT_CSS = """
-    ChangeDialog { align: center middle; }
-    ChangeDialog > Vertical {
+    Dialog { align: center middle; }
+    Dialog > Vertical {
         width: 92%; max-width: 108; height: auto; max-height: 96%; border: round $primary; padding: 0 1;
         background: $background;
     }
-    ChangeDialog Horizontal { height: 1; }
-    ChangeDialog .label { width: 10; }
-    ChangeDialog PlainInput, ChangeDialog PlainInput:focus { background: $panel; }
+    Dialog Horizontal { height: 1; }
+    Dialog .label { width: 10; }
+    Dialog PlainInput, Dialog PlainInput:focus { background: $panel; }
     """
+    AUTO_FOCUS = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened: float | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def console_app(self) -> ConsoleApp:
+        """The app, by its own type."""
+        return cast("ConsoleApp", self.app)
+
+    def on_mount(self) -> None:
+        """Start the time in which keys are ignored."""
+        self._opened = events.Event().time
+        self.call_after_refresh(self.paint)
+
+    def on_resize(self) -> None:
+        """Everything depends on the size."""
+        self.call_after_refresh(self.paint)
+
+    def too_early(self, event: events.Event) -> bool:
+        """Whether a key was pressed before anybody can have read the dialog."""
+        return self._opened is None or event.time - self._opened < EARLY_S
+
+    def paint(self) -> None:
+        """Draw everything."""
+        raise NotImplementedError
+
+    def later(self, act: Callable[[], None]) -> None:
+        """Do something once nobody has typed for a moment."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(SETTLE_S, act)
+
+    def fill(self, name: str, lines: list[Line]) -> None:
+        """Show lines in one of the dialog's views, which is as high as they are many."""
+        view = self.query_one(f"#{name}", LineView)
+        view.display = bool(lines)
+        height = view.styles.height
+        if lines and height is not None and height.value != len(lines):
+            view.styles.height = len(lines)
+        view.show(lines)
+
+    def action_close(self) -> None:
+        """Nothing more is written."""
+        self.app.pop_screen()
+
+
+class ChangeDialog(Dialog, inherit_bindings=False):
+    """Asks for one change, writes it, and shows whether it bites."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", show=False),
         Binding("ctrl+c", "close", show=False, priority=True),
@@ -101,7 +169,6 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         Binding("pageup", "scroll(-1)", show=False),
         Binding("pagedown", "scroll(1)", show=False),
     ]
-    AUTO_FOCUS = ""
 
     def __init__(self, verb: Verb | None, options: tuple[Targets, ...]) -> None:
         """Args: verb: what to do; None undoes the newest change. options: what it may be about."""
@@ -116,16 +183,9 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         self._planned_for: tuple[int, str] | None = None
         self._shown_for: tuple[Plan | None, int] | None = None
         self._problem: Line = BLANK
-        self._opened: float | None = None
-        self._timer: Timer | None = None
         self._diff = Pane(id="diff", cursor=False)
         self._reason = PlainInput(id="reason", max_length=200)
-        self._code = CodeInput(id="code", max_length=8)
-
-    @property
-    def console_app(self) -> ConsoleApp:
-        """The app, by its own type."""
-        return cast("ConsoleApp", self.app)
+        self._code = TypedInput(id="code", max_length=8)
 
     def compose(self) -> ComposeResult:
         """Target, impact, diff, reason, code, state."""
@@ -143,20 +203,11 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
             yield LineView(id="state")
 
     def on_mount(self) -> None:
-        """Plan once, and start the time in which keys are ignored."""
-        self._opened = events.Event().time
+        """Plan once."""
+        super().on_mount()
         self._diff.framed = True
         (self._reason if self.verb is not None else self._code).focus()
         self._replan()
-        self.call_after_refresh(self.paint)
-
-    def on_resize(self) -> None:
-        """Everything depends on the size."""
-        self.call_after_refresh(self.paint)
-
-    def too_early(self, event: events.Event) -> bool:
-        """Whether a key was pressed before anybody can have read the dialog."""
-        return self._opened is None or event.time - self._opened < EARLY_S
 
     def _replan(self) -> None:
         """Work the change out for the reason and target as they are now."""
@@ -181,16 +232,16 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         if not self.is_mounted or not self._diff.size.width:
             return
         plan = self.plan
-        self._fill("what", self._what_lines())
+        self.fill("what", self._what_lines())
         width = max(self._diff.size.width, 20)
         impact = (
             [row for text in plan.impact for row in wrap(text, width, "text", "  ")]
             if plan is not None
             else []
         )
-        self._fill("impact", impact[: max(1, self.size.height // 5)])
+        self.fill("impact", impact[: max(1, self.size.height // 5)])
         diff = (
-            [line for text in plan.diff for line in _diff_lines(text, self._diff.inner_width)] if plan else []
+            [line for text in plan.diff for line in diff_lines(text, self._diff.inner_width)] if plan else []
         )
         self._diff.styles.height = max(3, min(len(diff) + 2, self.size.height - 14))
         body = Document([(line, None) for line in diff])
@@ -205,7 +256,7 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
             for view in self.query("#reason-label").results(LineView):
                 view.show([(("reason", "key"),)])
             self.query_one("#code-label", LineView).show([(("type ", "dim"), (self.code, "brand"))])
-        self._fill("state", self._state_lines())
+        self.fill("state", self._state_lines())
 
     def _show_changed(self, diff: list[Line]) -> None:
         """Scroll a new diff to what it changes, if that would be out of sight."""
@@ -217,14 +268,6 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         if changed:
             self._diff.scroll_rows(-len(diff))
             self._diff.scroll_rows(min(changed[0], max(changed[-1] + 1 - rows, 0)))
-
-    def _fill(self, name: str, lines: list[Line]) -> None:
-        view = self.query_one(f"#{name}", LineView)
-        view.display = bool(lines)
-        height = view.styles.height
-        if lines and height is not None and height.value != len(lines):
-            view.styles.height = len(lines)
-        view.show(lines)
 
     def _what_lines(self) -> list[Line]:
         lines: list[Line] = [
@@ -259,14 +302,18 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
     def _bite_lines(self) -> list[Line]:
         row = self._newest()
         steps: list[Line] = [(("written  ", "ok"), (row.what, "text"))]
-        if row.state != "written":
+        if reason := self._reason.value.strip():
+            steps.append((("reason   ", "dim"), (safe(reason, 200), "text")))
+        if row.state != "written" or row.detail:
             steps.append(state_words(row))
         help_text = {
-            "written": "waiting for the log",
+            "written": "proved by the first refusal in the log" if row.detail else "waiting for the log",
             "untested": "proved by the first refusal in the log",
             "in force": "a refusal was seen",
+            "confirmed": "a refusal was seen",
             "NOT IN FORCE": "somebody got through after the change: act on the server itself",
-        }[row.state]
+            "over": "it has ended",
+        }.get(row.state, "")
         steps.append(((help_text + "  ", "dim"), ("esc", "key"), (" closes", "dim")))
         return steps
 
@@ -281,9 +328,7 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         """A new reason is a new diff."""
         event.stop()
         if event.input is self._reason:
-            if self._timer is not None:
-                self._timer.stop()
-            self._timer = self.set_timer(SETTLE_S, self._replan)
+            self.later(self._replan)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter: from the reason to the code; from the code, write."""
@@ -299,7 +344,7 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         if plan is None or plan.noop or self.applied is not None:
             return
         if self.verb is not None and not reason:
-            self._tell("a reason is needed: it is written beside the change")
+            self._tell("a reason is needed: say why in a few words")
             self._reason.focus()
         elif self._planned_for != (self._choice, reason):
             self._replan()
@@ -322,7 +367,7 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         self.paint()
 
     def _tell(self, text: str) -> None:
-        self._fill("state", [((text, "warn"),)])
+        self.fill("state", [((text, "warn"),)])
 
     def action_next_field(self) -> None:
         """From the reason to the code and back; leaving the reason makes the diff for it."""
@@ -343,17 +388,13 @@ class ChangeDialog(ModalScreen[None], inherit_bindings=False):
         """Read the diff."""
         self._diff.page(pages)
 
-    def action_close(self) -> None:
-        """Nothing more is written."""
-        self.app.pop_screen()
-
 
 def new_code() -> str:
     """Four random letters."""
     return "".join(secrets.choice(LETTERS) for _ in range(4))
 
 
-def _diff_lines(text: str, width: int) -> list[Line]:
+def diff_lines(text: str, width: int) -> list[Line]:
     """A line of a diff, folded so that all of it can be read: its sign tells, and its colour too."""
     role = {"+": "add", "-": "remove", "@": "hunk"}.get(text[:1], "dim")
     if text.startswith(("+++", "---")):

@@ -24,7 +24,9 @@ class PlainInput(Input):
     """One line of printable text; what is pasted loses everything else."""
 
     DEFAULT_CSS = """
-    PlainInput, PlainInput:focus { border: none; height: 1; padding: 0 1; background: $surface; width: 1fr; }
+    PlainInput, PlainInput:focus, PlainInput.-textual-compact {
+        border: none; height: 1; padding: 0 1; background: $surface; width: 1fr;
+    }
     """
 
     def __init__(

@@ -16,9 +16,9 @@ _KEYS: Final = (
     ("key_0003", "research-agent", "insights", "[read, network]", 47),
     ("key_0004", "report-writer", "finance", "[read, write]", 33),
     ("key_0005", "acme-desktop", "workplace", "[read, write, network]", 12),
-    ("key_0006", "data-pipeline", "platform", "[read, write]", 118),
+    ("key_0006", "data-pipeline", "platform", "[read, write]", 80),
     ("key_0007", "ci-bot", "build", "[read, network, shell]", 75),
-    ("key_0008", "on-call", "platform", "[read]", 20),
+    ("key_0008", "on-call", "platform", "[read]", 118),
     ("key_0009", "old-laptop", "workplace", "[read]", 70),
 )
 """Name, client, owner, scopes, age in days."""

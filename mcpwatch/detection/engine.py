@@ -8,89 +8,98 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from itertools import islice
+from typing import Final
 
-from mcpwatch.detection.checks import IDENTIFIED_WITHIN, Case, Enforcement, What, Who, for_caller, for_shape
+from mcpwatch.credentials import PROCESS_KEY
+from mcpwatch.detection.asking import AskingFeed
+from mcpwatch.detection.book import Book
+from mcpwatch.detection.checks import (
+    IDENTIFIED_WITHIN,
+    Case,
+    Enforcement,
+    Found,
+    What,
+    Who,
+    broken_chain,
+    for_caller,
+    for_shape,
+)
 from mcpwatch.detection.distinct import DistinctCount
+from mcpwatch.detection.feeds import CountFeed, Feeder, Feeds, ValueFeed
 from mcpwatch.detection.hit import Hit, Severity, Subject
 from mcpwatch.detection.principal import subject_of
 from mcpwatch.detection.reference import LATE_RUN, NEVER, ReferenceTime
-from mcpwatch.detection.rules import BY_ID, WINDOW_RULES, Rule
-from mcpwatch.detection.windows import MAX_TIMES, CountWindow, DistinctWindow
+from mcpwatch.detection.rule import RuleSet
+from mcpwatch.detection.rulefile import shipped
 from mcpwatch.event import AuditEvent, Caller, Origin, Shape
 from mcpwatch.policy.judge import Judge
 from mcpwatch.policy.model import Policy, Tier
-
-MAX_SUBJECTS: Final = 50_000
-"""Windows kept for each rule and kind of subject; beyond that the least recently used go, and that is counted."""
+from mcpwatch.policy.resources import judge_of_resources
 
 SWEEP_EVERY: Final = 65_536
 """Events between two sweeps of idle windows."""
 
 _MAX_SHAPES: Final = 4_096
-
-Window = CountWindow | DistinctWindow
-
-
-class _CountFeed(NamedTuple):
-    """A window of times that a caller's events enter."""
-
-    window: CountWindow
-    rule: Rule
-    subject: Subject
-
-
-class _SessionFeed:
-    """A window of sessions that a caller's events enter, with the stretch of the caller's own session in it."""
-
-    __slots__ = ("rule", "session", "stretch", "subject", "window")
-
-    def __init__(self, window: DistinctWindow, session: str, rule: Rule, subject: Subject) -> None:
-        self.window, self.session, self.rule, self.subject = window, session, rule, subject
-        self.stretch = window.stretch(session)
-
-
-Feeds = tuple[tuple[tuple[list[int], int, int, _CountFeed], ...], tuple[_SessionFeed, ...]]
-"""Those of times, each with its times, minus its need, and its width at hand; and those of sessions."""
+_MAX_MET: Final = 32_768
 
 
 class Engine:
-    """Judges events one after the other.
+    """Judges events one after the other, by the shipped rules where no others are given.
+
+    `logs` are the paths of the watched logs, which no tool has to change.
 
     Attributes:
         judge: The policy's verdicts.
         late: Events that came too late for any window.
-        evictions: Windows dropped because a rule had too many subjects, by rule id.
+        rules, book: What it judges by.
+        fingerprint_key: Key of the fingerprints by which secrets are told apart.
         enforcement: What was seen of restrictions biting or not, since it was last taken.
         sessions, keys: How many different ones there were.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, rules: RuleSet | None = None, logs: tuple[str, ...] = ()) -> None:
         self.late = 0
-        self.evictions: Counter[str] = Counter()
         self.enforcement: list[Enforcement] = []
         self.sessions = DistinctCount()
         self.keys = DistinctCount()
-        self._pools: dict[tuple[str, tuple[str, ...]], dict[Subject, Window]] = {}
+        self._feeder = Feeder()
         self._references: dict[str, ReferenceTime] = {}
         self._counts: Counter[tuple[str, Tier | None, str]] = Counter()
         self._learnt: dict[Shape, _Learnt] = {}
         self._met: dict[Caller, _Met] = {}
+        self._observed = 0
         self._until_sweep = SWEEP_EVERY
         self._fresh: set[str] = set()
-        self.set_policy(policy)
+        self._broken: dict[int, tuple[AuditEvent, Found]] = {}
+        """Of the last run of events those that don't fit to the record before, which can't be asked again."""
+        self._fired: AuditEvent | None = None
+        self._fired_from = 0
+        self.policy = policy
+        self._logs = logs
+        self.fingerprint_key = PROCESS_KEY
+        self.set_rules(shipped() if rules is None else rules)
 
     def set_policy(self, policy: Policy) -> None:
         """Judge by another policy from here on. Windows stay: they hold times, not verdicts."""
+        self.policy = policy
+        self.set_rules(self.rules)
+
+    def set_rules(self, rules: RuleSet) -> None:
+        """Judge by other rules from here on. Windows of rules that count the same as before stay."""
         self._forget_shapes()
         self._met.clear()
-        self.policy = policy
-        self.judge = Judge(policy)
-        self._lateness = policy.alerts.allowed_lateness
-        for (rule_id, _), pool in self._pools.items():
-            need, width, keep = self._measures(BY_ID[rule_id])
-            for window in pool.values():
-                window.set_limits(need, width, keep)
+        self.rules = rules
+        self.book = Book(rules)
+        self.judge = Judge(self.policy, self._logs)
+        self._resources = judge_of_resources(self.policy)
+        self._lateness = self.policy.alerts.allowed_lateness
+        self._feeder.set_rules(self.book, self.policy.alerts)
+
+    @property
+    def evictions(self) -> Counter[str]:
+        """Windows dropped because a rule had too many subjects, by rule id."""
+        return self._feeder.pools.evictions
 
     @property
     def counts(self) -> Counter[tuple[str, Tier | None, str]]:
@@ -118,12 +127,21 @@ class Engine:
         The longest look back of any rule, and the lateness three times: the event, the reference time and the
         sampled place in the log may each be that late.
         """
-        widths = [rule.window.width(self.policy.alerts) for rule in WINDOW_RULES if rule.window is not None]
-        return max(*widths, IDENTIFIED_WITHIN) + 3 * self._lateness
+        alerts = self.policy.alerts
+        spans = [IDENTIFIED_WITHIN]
+        for rule in self.rules:
+            counting = rule.correlation
+            if counting is not None:
+                width = counting.timespan.of(alerts)
+                # whether the oldest call that counts was logged before depends on as much again
+                spans.append(2 * width + self._lateness if counting.once_per_call else width)
+        return max(spans) + 3 * self._lateness
 
     def observe(self, events: Iterable[AuditEvent]) -> list[Hit]:
         """Judge events in the order in which their sources have them; the hits, in the same order."""
         hits: list[Hit] = []
+        self._broken = {}
+        self._fired = None
         met, learnt, lateness = self._met, self._learnt, self._lateness
         origin: Origin | None = None
         source = ReferenceTime()
@@ -146,6 +164,7 @@ class Engine:
                 kind = learnt.get(event.shape) or self._learn(event.shape)
             kind.count += 1
             time = event.time_ns
+            in_time = False
             if time is not None:
                 if time >= previous:
                     if previous > reference:
@@ -160,8 +179,9 @@ class Engine:
                         reference, late_run = NEVER, 0
                 else:
                     late_run = 0
+                    in_time = True
                     call_id = event.call_id
-                    counts, sessions = caller.feeds.get(kind.feeds) or self._feeds(caller, kind.feeds)
+                    counts, values, asking = caller.feeds.get(kind.profile) or self._feeds(caller, kind)
                     # The usual case of each window's `add` is written out: a call would cost as much again.
                     for times, back, width, feed in counts:
                         if call_id is None and time >= times[-1]:
@@ -170,28 +190,40 @@ class Engine:
                                 continue
                             peak = feed.window.fullest(time)
                         else:
-                            peak = feed.window.add(time, call_id)
+                            peak = feed.window.add(time, call_id, feed.need)
                         if peak:
-                            hits.append(_window_hit(feed.rule, feed.subject, event, peak))
-                    for distinct in sessions:
-                        window, stretch = distinct.window, distinct.stretch
+                            self._fire(feed, event, peak, hits)
+                    for value in values:
+                        window, stretch = value.window, value.stretch
                         if stretch[1] >= time >= window.newest and not window.crowded:
                             window.newest = time
                             stretch[1] = time + window.width
                             continue
-                        peak = window.add(time, distinct.session)
-                        distinct.stretch = window.stretch(distinct.session)
+                        peak = window.add(time, value.value, value.need)
+                        value.stretch = window.stretch(value.value)
                         if peak:
-                            hits.append(_window_hit(distinct.rule, distinct.subject, event, peak))
+                            self._fire(value, event, peak, hits)
+                    for asked in asking:
+                        peak = asked.enter(event, time, self._observed + seen)
+                        if peak:
+                            self._fire(asked, event, peak, hits)
                     if caller.identified:
                         identified = time
-            if caller.checks or kind.guard(event):
+                suspect = kind.guard(event)
+                if suspect or time >= caller.wakes:
+                    source.time, source.previous, source.identified = reference, previous, identified
+                    order = self._observed + seen if in_time else 0
+                    self._check(event, caller, kind, source, order, hits, bool(suspect))
+            else:
                 source.time, source.previous, source.identified = reference, previous, identified
-                self._check(event, caller, kind, source, hits)
+                self._check(event, caller, kind, source, 0, hits)
+            if event.sequence is not None or event.prev_hash is not None or event.hash is not None:
+                self._check_chain(event, caller, kind, source, self._observed + seen if in_time else 0, hits)
         source.time, source.previous, source.late_run = reference, previous, late_run
         source.identified = identified
+        self._observed += seen
         self._until_sweep -= seen
-        if self._until_sweep <= 0:
+        if self._until_sweep <= 0 or self._feeder.pools.grown:
             self._sweep()
         return hits
 
@@ -203,35 +235,126 @@ class Engine:
         """What is known of the caller of an event."""
         return (self._met.get(event.caller) or self._meet(event.caller)).who
 
-    def _check(
-        self, event: AuditEvent, caller: _Met, counted: _Learnt, source: ReferenceTime, hits: list[Hit]
-    ) -> None:
+    def found(self, event: AuditEvent) -> list[Found]:
+        """What the checks find in an event of the last run observed, whether or not a rule stands on it."""
+        case = self.case(event)
+        found = [found for check in (*case.what.checks, *case.who.checks) for found in check(case)]
+        known, broken = self._broken.get(id(event), (None, None))
+        return [*found, broken] if broken is not None and known is event else found
+
+    def case(self, event: AuditEvent) -> Case:
+        """An event that was observed, as the checks see it."""
+        return self._case(event, self.who(event), self.what(event), self._reference(event.source), [])
+
+    def _case(
+        self, event: AuditEvent, who: Who, what: What, source: ReferenceTime, enforcement: list[Enforcement]
+    ) -> Case:
         time = event.time_ns if event.time_ns is not None else source.best_guess
-        who = caller.who
-        case = Case(
-            event, who, counted.what, time, source.identified, self.policy, self.judge, self.enforcement
+        return Case(
+            event,
+            who,
+            what,
+            time,
+            source.identified,
+            self.policy,
+            self.judge,
+            enforcement,
+            self.fingerprint_key,
         )
-        for checks in (counted.what.checks, who.checks):
+
+    def _check(
+        self,
+        event: AuditEvent,
+        caller: _Met,
+        kind: _Learnt,
+        source: ReferenceTime,
+        order: int,
+        hits: list[Hit],
+        suspect: bool = True,
+    ) -> None:
+        """Run the checks that can fire.
+
+        Args:
+            order: The event's number; 0 where it is in no window.
+            suspect: Whether the guard let it through to the checks of its kind.
+        """
+        case = self._case(event, caller.who, kind.what, source, self.enforcement)
+        seen: set[tuple[str, str | None]] = set()
+        for checks in (case.what.checks if suspect else (), case.who.checks):
             for check in checks:
                 for found in check(case):
-                    subject = who.principal
-                    if subject is not None:
-                        if found.gap is not None:
-                            subject = (*subject, ("gap", found.gap))
-                        hits.append(
-                            Hit(found.rule, subject, time, found.severity, event.status or "", found.reason, 0,
-                                event.source, event.line, event.offset)
-                        )  # fmt: skip
+                    if (found.check, found.gap) not in seen:  # a rule fires once on an event
+                        seen.add((found.check, found.gap))
+                        self._take(found, case, hits)
+                        self._feed(found, case, order, hits)
+
+    def _feed(self, found: Found, case: Case, order: int, hits: list[Hit]) -> None:
+        """Let an event into the windows of the rules that count what a check found in it."""
+        if order and found.check in self.book.entries_by_check:
+            for feed in self._feeder.feeds_of_check(found.check, case.what, case.who.identity):
+                peak = feed.enter(case.event, case.time_ns, order)
+                if peak:
+                    self._fire(feed, case.event, peak, hits)
+
+    def _fire(
+        self, feed: CountFeed | ValueFeed | AskingFeed, event: AuditEvent, peak: int, hits: list[Hit]
+    ) -> None:
+        """Make a hit of a rule with a correlation: one on an event, in however many windows or steps it fires."""
+        if event is not self._fired:
+            self._fired, self._fired_from = event, len(hits)
+        for at in range(self._fired_from, len(hits)):
+            hit = hits[at]
+            if hit.rule == feed.rule.id and hit.subject == feed.subject:
+                hits[at] = hit._replace(peak=max(hit.peak, peak))
+                return
+        hits.append(_window_hit(feed, event, peak))
+
+    def _take(self, found: Found, case: Case, hits: list[Hit]) -> None:
+        """Make hits of what a check found: one of each rule that stands on it."""
+        event, who, tier = case.event, case.who, case.what.tier
+        for rule in self.book.by_check.get(found.check, ()):
+            match = rule.condition.match
+            if (match is not None and not match.match(event, tier)) or (
+                rule.exceptions and self.book.excepted(rule, event, tier, case.time_ns)
+            ):
+                continue
+            subject: Subject | None = () if found.nobody else subject_of(rule.group_by, who.identity)
+            if subject is None:
+                continue
+            if found.gap is not None:
+                subject = (*subject, ("gap", found.gap))
+            severity = found.severity if rule.level is None else rule.level
+            hits.append(
+                Hit(rule.id, subject, case.time_ns, severity, event.status or "", found.reason, 0, event.source,
+                    event.line, event.offset)
+            )  # fmt: skip
+
+    def _check_chain(
+        self,
+        event: AuditEvent,
+        caller: _Met,
+        kind: _Learnt,
+        source: ReferenceTime,
+        order: int,
+        hits: list[Hit],
+    ) -> None:
+        found = broken_chain(event, source)
+        if found is not None:
+            self._broken[id(event)] = (event, found)
+            case = self._case(event, caller.who, kind.what, source, self.enforcement)
+            self._take(found, case, hits)
+            self._feed(found, case, order, hits)
 
     def _meet(self, caller: Caller) -> _Met:
         """Work out everything about a caller that was not seen lately."""
-        if len(self._met) >= MAX_SUBJECTS:
-            self._met.clear()
+        if len(self._met) >= _MAX_MET:
+            for oldest in list(islice(self._met, _MAX_MET // 2)):
+                del self._met[oldest]
         if caller.session is not None:
             self.sessions.add(caller.session)
         if caller.key is not None:
             self.keys.add(caller.key)
-        met = self._met[caller] = _Met(for_caller(caller, self.judge, self.policy))
+        met = self._met[caller] = _Met(for_caller(caller, self.judge, self.policy, self.book))
         return met
 
     def _learn(self, shape: Shape) -> _Learnt:
@@ -239,54 +362,24 @@ class Engine:
         if len(self._learnt) >= _MAX_SHAPES:
             self._forget_shapes()
         judge = self.judge.for_tool(shape.tool) if shape.tool is not None else None
-        learnt = self._learnt[shape] = _Learnt(for_shape(shape, judge, self.policy))
+        if judge is None and shape.kind == "request":
+            judge = self._resources
+        what = for_shape(shape, judge, self.policy, self.book)
+        learnt = self._learnt[shape] = _Learnt(what, self._feeder.profile(what))
         return learnt
 
     def _forget_shapes(self) -> None:
         self._counts = self.counts
         self._learnt.clear()
 
-    def _feeds(self, caller: _Met, kinds: frozenset[str]) -> Feeds:
-        """The windows that an event of this caller enters; made where they are missing."""
-        if any(len(pool) >= MAX_SUBJECTS for pool in self._pools.values()):
+    def _feeds(self, caller: _Met, kind: _Learnt) -> Feeds:
+        """The windows that an event of this caller and kind enters; made where they are missing."""
+        if self._feeder.pools.full:
             self._sweep()  # not between two windows of one caller: it would free the first, still empty, one
-        counts: list[tuple[list[int], int, int, _CountFeed]] = []
-        sessions: list[_SessionFeed] = []
-        identity = caller.who.identity
-        for rule in WINDOW_RULES:
-            counting = rule.window
-            if counting is None or counting.counts not in kinds:
-                continue
-            subject = subject_of(rule.subject, identity)
-            if subject is None or (counting.distinct and identity["session"] is None):
-                continue
-            window = self._window(rule, subject)
-            if isinstance(window, CountWindow):
-                counts.append((window.times, -window.need, window.width, _CountFeed(window, rule, subject)))
-            else:
-                sessions.append(_SessionFeed(window, identity["session"] or "", rule, subject))
-        caller.feeds[kinds] = found = (tuple(counts), tuple(sessions))
+        found = caller.feeds[kind.profile] = self._feeder.feeds(
+            kind.what, kind.profile, caller.who.identity, caller.feeds.values()
+        )
         return found
-
-    def _window(self, rule: Rule, subject: Subject) -> Window:
-        kinds = tuple(kind for kind, _ in subject)
-        pool = self._pools.setdefault((rule.id, kinds), {})
-        window = pool.get(subject)
-        if window is None:
-            assert rule.window is not None
-            need, width, keep = self._measures(rule)
-            window = pool[subject] = (
-                DistinctWindow(need, width, keep)
-                if rule.window.distinct
-                else CountWindow(need, width, keep, by_call=rule.window.by_call)
-            )
-        return window
-
-    def _measures(self, rule: Rule) -> tuple[int, int, int]:
-        assert rule.window is not None
-        alerts = self.policy.alerts
-        width = rule.window.width(alerts)
-        return min(rule.window.need(alerts), MAX_TIMES), width, width + alerts.allowed_lateness
 
     def _reference(self, source: str) -> ReferenceTime:
         self._fresh.add(source)
@@ -305,22 +398,7 @@ class Engine:
         references = [self._references[source].time for source in self._fresh]
         self._fresh = set()
         now = min((time for time in references if time != NEVER), default=None)
-        for (rule_id, kinds), pool in self._pools.items():
-            kept = pool
-            if now is not None:
-                kept = {}
-                for who, window in pool.items():
-                    if window.is_needed(now):
-                        kept[who] = window
-                    else:
-                        window.freed = True
-            if len(kept) >= MAX_SUBJECTS:
-                by_use = sorted(kept, key=lambda who: kept[who].newest)
-                drop = by_use[: len(kept) - MAX_SUBJECTS * 3 // 4]
-                self.evictions[rule_id] += len(drop)
-                for who in drop:
-                    kept.pop(who).freed = True
-            self._pools[rule_id, kinds] = kept
+        self._feeder.pools.sweep(now)
         # a caller whose window is gone is met anew when it comes again
         gone = [caller for caller, met in self._met.items() if met.holds_freed()]
         for caller in gone:
@@ -331,20 +409,32 @@ def _never(_: AuditEvent) -> object:
     return False
 
 
-def _window_hit(rule: Rule, subject: Subject, event: AuditEvent, peak: int) -> Hit:
-    severity = rule.severity or Severity.MEDIUM
+def _window_hit(feed: CountFeed | ValueFeed | AskingFeed, event: AuditEvent, peak: int) -> Hit:
+    severity = feed.rule.level or Severity.MEDIUM
     time, status = event.time_ns or 0, event.status or "unknown"
-    return Hit(rule.id, subject, time, severity, status, "", peak, event.source, event.line, event.offset)
+    return Hit(
+        feed.rule.id,
+        feed.subject,
+        time,
+        severity,
+        status,
+        "",
+        peak,
+        event.source,
+        event.line,
+        event.offset,
+        feed.limit,
+    )
 
 
 class _Learnt:
     """A kind of event, and how many of it there were."""
 
-    __slots__ = ("count", "feeds", "guard", "what")
+    __slots__ = ("count", "guard", "profile", "what")
 
-    def __init__(self, what: What) -> None:
+    def __init__(self, what: What, profile: int) -> None:
         self.what = what
-        self.feeds = what.feeds
+        self.profile = profile
         self.guard = what.guard or _never
         self.count = 0
 
@@ -352,17 +442,14 @@ class _Learnt:
 class _Met:
     """A caller, and the windows that their events enter."""
 
-    __slots__ = ("checks", "feeds", "identified", "who")
+    __slots__ = ("feeds", "identified", "wakes", "who")
 
     def __init__(self, who: Who) -> None:
         self.who = who
-        self.checks = who.checks
+        self.wakes = who.wakes
         self.identified = who.identified
-        self.feeds: dict[frozenset[str], Feeds] = {}
+        self.feeds: dict[int, Feeds] = {}
 
     def holds_freed(self) -> bool:
         """Whether a window that its events would enter is in no pool any more."""
-        return any(
-            any(feed.window.freed for *_, feed in counts) or any(feed.window.freed for feed in sessions)
-            for counts, sessions in self.feeds.values()
-        )
+        return any(feed.window.freed for feeds in self.feeds.values() for feed in feeds.all())

@@ -44,6 +44,7 @@ class Hit(NamedTuple):
         source: Where the record is: name of the log,
         line: its line (None after a start in the middle),
         offset: and its byte offset.
+        limit: The limit that was set for such events, where it is not the rule's own.
     """
 
     rule: str
@@ -56,3 +57,4 @@ class Hit(NamedTuple):
     source: str
     line: int | None
     offset: int
+    limit: int | None = None

@@ -17,6 +17,9 @@ Names: `key`, `known_key` (a key that the policy knows), `client`, `session`, `s
 PRINCIPAL: Final[Grouping] = (("key",), ("subject",), ("client",), ("session",), ("source_ip",))
 """Who did it, as far as the record tells."""
 
+_KINDS: Final = {"known_key": "key"}
+"""Names whose ids are of a kind with another name."""
+
 Identity = Mapping[str, str | None]
 """Identity name -> id of one event."""
 
@@ -27,9 +30,14 @@ def subject_of(grouping: Grouping, identity: Identity) -> Subject | None:
     Events without a subject are never pooled.
     """
     for names in grouping:
-        pairs = tuple((name.removeprefix("known_"), identity.get(name)) for name in names)
-        if all(value is not None for _, value in pairs):
-            return tuple((name, value) for name, value in pairs if value is not None)
+        subject: Subject = ()
+        for name in names:
+            value = identity[name]
+            if value is None:
+                break
+            subject = (*subject, (_KINDS.get(name, name), value))
+        else:
+            return subject
     return None
 
 
@@ -43,6 +51,8 @@ def revocable(subject: Subject) -> list[tuple[PrincipalKind, str]]:
 def describe(subject: Subject, show: Callable[[str], str]) -> str:
     """A subject in one word or two: `key_0007`, `key_0007 from 203.0.113.9`, `key_0007 (revoked)`."""
     ids = dict(subject)
+    if ids.keys() == {"gap"}:
+        return show(ids["gap"])
     gap = ids.pop("gap", None)
     address = ids.pop("source_ip", None) if len(ids) > 1 else None
     words = " / ".join(show(value) for value in ids.values())

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 LATE_RUN: Final = 10
 """So many late records in a row, and the reference starts anew: the log really has gone back."""
 
-NEVER: Final = -(1 << 62)
-"""Before every time."""
+NEVER: Final = -(1 << 70)
+"""Before every time, that of a record from the year 1 too."""
+
+
+class Link(NamedTuple):
+    """What the next record of a chain has to fit: number and hash of the one before."""
+
+    sequence: int | None
+    hash: str | None
 
 
 @dataclass(slots=True)
@@ -23,12 +30,14 @@ class ReferenceTime:
         previous: Time of the record before, ns; NEVER if there was none.
         late_run: How many records in a row were late.
         identified: When a caller was last named in this source, ns; NEVER if none was.
+        chains: The newest numbered or chained record of each server that writes to this source.
     """
 
     time: int = NEVER
     previous: int = NEVER
     late_run: int = 0
     identified: int = NEVER
+    chains: dict[str | None, Link] = field(default_factory=dict)
 
     @property
     def best_guess(self) -> int:

@@ -19,7 +19,7 @@ MAX_TIMES: Final = 1_024
 _CROWD: Final = 64
 """So many values alive, and their number stands for a late event's fullest window, which may hold one or two more."""
 
-_NEVER: Final = -(1 << 62)
+_NEVER: Final = -(1 << 70)
 """Before every time: stands in for events that were not there, so that `times[-need]` always exists."""
 
 
@@ -27,7 +27,7 @@ class CountWindow:
     """Times of one subject's events.
 
     Args:
-        need: How many events in one window fire (1 to `MAX_TIMES`).
+        need: How many events in one window fire (1 to `MAX_TIMES`), at most: an event may have a lower limit.
         width: W, in nanoseconds.
         keep: How long a time is kept, W and the allowed lateness, in nanoseconds.
         by_call: Count a call once that is logged more than once.
@@ -42,10 +42,12 @@ class CountWindow:
         self.by_call = by_call
         self.freed = False
         self.times = [_NEVER] * need
-        self.calls: dict[str, int] = {}
+        self.calls: dict[str, int] | None = None
 
-    def add(self, time_ns: int, call_id: str | None = None) -> int:
+    def add(self, time_ns: int, call_id: str | None = None, need: int = 0) -> int:
         """Insert an event; the number of events in the fullest window around it if that fires, else 0.
+
+        `need` is this event's own, if it has one.
 
         A call id seen less than `keep` away is the same call, logged again when it ended or by a second log: it
         counts once.
@@ -53,10 +55,11 @@ class CountWindow:
         if call_id is not None and self.by_call and self._logged_before(time_ns, call_id):
             return 0
         times = self.times
+        need = need or self.need
         if time_ns < times[-1]:
-            return self._insert_late(time_ns)
+            return self._insert_late(time_ns, need)
         times.append(time_ns)
-        if time_ns - times[-self.need] < self.width:
+        if time_ns - times[-need] < self.width:
             return self.fullest(time_ns)
         if len(times) > 3 * MAX_TIMES:
             self._trim()
@@ -70,9 +73,9 @@ class CountWindow:
 
     def is_needed(self, now_ns: int) -> bool:
         """Whether an event from `now_ns` on could still meet what is held; forgets what it could not."""
-        oldest = now_ns - self.keep
-        old = bisect_right(self.times, oldest)
-        if old == len(self.times) and not any(time > oldest for time in self.calls.values()):
+        old = bisect_right(self.times, now_ns - self.keep)
+        oldest = oldest_call(now_ns, self.width, self.keep)
+        if old == len(self.times) and not any(time > oldest for time in (self.calls or {}).values()):
             return False
         del self.times[self.need : max(self.need, old)]
         return True
@@ -92,42 +95,63 @@ class CountWindow:
         """Keep `MAX_TIMES` times; the first `need` places always stand for "never"."""
         del self.times[self.need : len(self.times) - MAX_TIMES]
 
-    def _insert_late(self, time_ns: int) -> int:
-        times, need, width = self.times, self.need, self.width
+    def _insert_late(self, time_ns: int, need: int) -> int:
+        times = self.times
         at = bisect_right(times, time_ns)
         times.insert(at, time_ns)
-        if len(times) > MAX_TIMES + need:
+        if len(times) > MAX_TIMES + self.need:
             before = len(times)
             self._trim()
             at -= before - len(times)
-            if at < need:
+            if at < self.need:
                 return 0
-        # windows end at a time; those that contain e end in [e, e + W), and their beginnings only move forward
-        start, stop = bisect_right(times, time_ns - width), bisect_right(times, time_ns + width - 1)
-        if stop - start < need:
-            return 0
-        most = 0
-        for end in range(at, stop):
-            begins = times[end] - width
-            while times[start] <= begins:
-                start += 1
-            if end - start >= most:
-                most = end - start + 1
-        return min(most, MAX_TIMES) if most >= need else 0
+        return fullest_around(times, at, self.width, need)
 
     def _logged_before(self, time_ns: int, call_id: str) -> bool:
-        if call_id in ABSENT:
-            return False
-        if len(call_id) > MAX_ID:
-            call_id = hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
-        calls = self.calls
-        last = calls.get(call_id)
-        again = last is not None and -self.keep < time_ns - last < self.keep
-        calls[call_id] = max(last, time_ns) if last is not None and again else time_ns
-        if len(calls) > MAX_TIMES:
-            kept = sorted((time, call) for call, time in calls.items() if time > time_ns - self.keep)
-            self.calls = {call: time for time, call in kept[-MAX_TIMES // 2 :]}
-        return again
+        if self.calls is None:  # most logs have no call ids, and there are many windows
+            self.calls = {}
+        return logged_before(self.calls, call_id, time_ns, self.keep)
+
+
+def fullest_around(times: list[int], at: int, width: int, need: int) -> int:
+    """Events in the fullest window that holds the one at that place of the sorted times, if that fires, else 0."""
+    time_ns = times[at]
+    # windows end at a time; those that contain e end in [e, e + W), and their beginnings only move forward
+    start, stop = bisect_right(times, time_ns - width), bisect_right(times, time_ns + width - 1)
+    if stop - start < need:
+        return 0
+    most = 0
+    for end in range(at, stop):
+        begins = times[end] - width
+        while times[start] <= begins:
+            start += 1
+        if end - start >= most:
+            most = end - start + 1
+    return min(most, MAX_TIMES) if most >= need else 0
+
+
+def oldest_call(now_ns: int, width: int, keep: int) -> int:
+    """The time from which on an event could repeat a call, ns: it may be late, and its call was `keep` before it."""
+    lateness = keep - width
+    return now_ns - lateness - keep
+
+
+def logged_before(calls: dict[str, int], call_id: str, time_ns: int, keep: int) -> bool:
+    """Whether a call of that id was seen less than `keep` away; takes note of it."""
+    if call_id in ABSENT:
+        return False
+    if len(call_id) > MAX_ID:
+        call_id = hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
+    last = calls.get(call_id)
+    again = last is not None and -keep < time_ns - last < keep
+    calls[call_id] = max(last, time_ns) if last is not None and again else time_ns
+    if len(calls) > MAX_TIMES:
+        kept = sorted((time, call) for call, time in calls.items() if time > time_ns - keep)[
+            -MAX_TIMES // 2 :
+        ]
+        calls.clear()
+        calls.update((call, time) for time, call in kept)
+    return again
 
 
 class DistinctWindow:
@@ -152,10 +176,14 @@ class DistinctWindow:
         self.past: list[tuple[int, int, str]] = []
         """Ended stretches, (from, until, value), kept for late events."""
 
-    def add(self, time_ns: int, value: str) -> int:
-        """Insert an event; how many distinct values the fullest window around it holds if that fires, else 0."""
+    def add(self, time_ns: int, value: str, need: int = 0) -> int:
+        """Insert an event; how many distinct values the fullest window around it holds if that fires, else 0.
+
+        `need` is this event's own, if it has one; never below that of the window.
+        """
+        need = need or self.need
         if time_ns < self.newest:
-            return self._insert_late(time_ns, value)
+            return self._insert_late(time_ns, value, need)
         settled, self.newest = self.newest, time_ns
         live = self.live
         stretch = live.get(value)
@@ -175,7 +203,7 @@ class DistinctWindow:
         if len(live) < self.need:
             return 0
         self._end_before(time_ns, settled)
-        return min(len(live), MAX_TIMES) if len(live) >= self.need else 0
+        return min(len(live), MAX_TIMES) if len(live) >= need else 0
 
     def stretch(self, value: str) -> list[int]:
         """The live stretch of a value, [from, until]; one that is over where there is none."""
@@ -186,7 +214,11 @@ class DistinctWindow:
         return self.newest > now_ns - self.keep
 
     def set_limits(self, need: int, width: int, keep: int) -> None:
-        """Take over other limits."""
+        """Take over other limits. Stretches are as long as the width was, so another one begins anew."""
+        if width != self.width:
+            self.live.clear()
+            self.past.clear()
+            self.newest = _NEVER
         self.need, self.width, self.keep = need, width, keep
         self._sort()
         self.crowded = len(self.live) >= need
@@ -217,7 +249,7 @@ class DistinctWindow:
         self.live.clear()
         self.live.update(by_end)
 
-    def _insert_late(self, time_ns: int, value: str) -> int:
+    def _insert_late(self, time_ns: int, value: str, need: int) -> int:
         end = time_ns + self.width
         stretch = self.live.get(value)
         if stretch is not None and time_ns <= stretch[1] and end >= stretch[0]:
@@ -234,13 +266,13 @@ class DistinctWindow:
         if len(self.live) + len(self.past) < self.need:
             return 0
         self._end_before(self.newest, time_ns)
-        if len(self.live) >= _CROWD and end > self.newest:
+        if len(self.live) >= max(_CROWD, need) and end > self.newest:
             # The window that ends at the newest event contains e and is full: it fires. Whoever sends hundreds of
             # sessions out of order must not make every event cost a sweep over all of them.
             return min(len(self.live), MAX_TIMES)
-        return self._sweep(time_ns, end)
+        return self._sweep(time_ns, end, need)
 
-    def _sweep(self, time_ns: int, end: int) -> int:
+    def _sweep(self, time_ns: int, end: int, need: int) -> int:
         """The most values in a window that ends in [time_ns, end), if that fires: over what begins and ends there."""
         near = [ended for ended in self.past if ended[0] < end and ended[1] > time_ns]
         near += [
@@ -248,7 +280,7 @@ class DistinctWindow:
             for name, span in self.live.items()
             if span[0] < end and span[1] > time_ns
         ]
-        if len(near) < self.need:
+        if len(near) < need:
             return 0
         steps = [(max(begins, time_ns), 1, name) for begins, _, name in near]
         steps += [(ends, -1, name) for _, ends, name in near]
@@ -262,4 +294,4 @@ class DistinctWindow:
             if not present[name]:
                 del present[name]
             fullest = max(fullest, len(present))
-        return min(fullest, MAX_TIMES) if fullest >= self.need else 0
+        return min(fullest, MAX_TIMES) if fullest >= need else 0

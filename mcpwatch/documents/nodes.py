@@ -11,8 +11,8 @@ from datetime import date
 from typing import Any, Final, NoReturn
 
 from mcpwatch.documents.tree import Node, NodeError, quote
-from mcpwatch.text import safe
-from mcpwatch.times import DAY, parse_duration, parse_rfc3339, utc_day
+from mcpwatch.text import SafeText, safe
+from mcpwatch.times import DAY, SECOND, parse_duration, parse_rfc3339, utc_day
 
 _LAST_MOMENT: Final = 253_402_300_799 * 1_000_000_000  # 9999-12-31T23:59:59
 _LONGEST: Final = 3_650 * DAY
@@ -22,6 +22,16 @@ _FLAGS: Final[Mapping[str, bool]] = {
     for word in words
     for spelling in (word, word.capitalize(), word.upper())
 }
+
+_SECONDS: Final = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?", re.ASCII)
+_JSON_FLAGS: Final = {"true": True, "false": False}
+_WHOLE: Final = re.compile(r"-?(?:0|[1-9]\d{0,39})", re.ASCII)  # 0007 is an id, and no number
+_FLOAT: Final = re.compile(
+    r"-?(?:0|[1-9]\d{0,19})(?:\.\d{1,20}(?:[eE][+-]?\d{1,2})?|[eE][+-]?\d{1,2})", re.ASCII
+)
+
+Day = date
+"""What `day` reads."""
 
 Reader = Callable[[Node, str], Any]
 """Turns one node into a value; the text names the node in messages. Raises NodeError."""
@@ -42,6 +52,18 @@ def text(node: Node, place: str) -> str:
     if node.kind != "text" or node.null or not node.text:
         fail(node, place, "text that is not empty")
     return node.text
+
+
+def phrase(most: int) -> Reader:
+    """Text of printable characters, with every run of blanks and line ends written as one space."""
+
+    def read(node: Node, place: str) -> SafeText:
+        found = " ".join(text(node, place).split())
+        if not found or safe(found, most) != found:
+            fail(node, place, f"text of 1 to {most} printable characters, not {quote(found)}")
+        return SafeText(found)
+
+    return read
 
 
 def flag(node: Node, place: str) -> bool:
@@ -92,6 +114,31 @@ def duration_or_zero(node: Node, place: str) -> int:
     return 0 if node.kind == "text" and node.text in ("0", "0s") else duration(node, place)
 
 
+def seconds(node: Node, place: str) -> int:
+    """A number of seconds with up to nine decimals, in ns, exactly."""
+    found = _SECONDS.fullmatch(node.text) if node.kind == "text" else None
+    if found is None:
+        fail(node, place, "a number of seconds with up to nine decimals, such as 1.5")
+    return int(found[1]) * SECOND + int((found[2] or "").ljust(9, "0"))
+
+
+def plain_value(node: Node, place: str) -> Any:
+    """What JSON would say: numbers, true, false and null where they stand without quotes, else text."""
+    if node.kind == "map":
+        return {key.text: plain_value(value, place) for key, value in node.pairs}
+    if node.kind == "list":
+        return [plain_value(item, place) for item in node.items]
+    if not node.plain:
+        return node.text
+    if node.null:
+        return None
+    if node.text in _JSON_FLAGS:
+        return _JSON_FLAGS[node.text]
+    if _WHOLE.fullmatch(node.text):
+        return int(node.text)
+    return float(node.text) if _FLOAT.fullmatch(node.text) else node.text
+
+
 def moment(node: Node, place: str) -> int:
     """A time, ns since the epoch."""
     found = parse_rfc3339(node.text) if node.kind == "text" else None
@@ -127,12 +174,15 @@ def address(node: Node, place: str) -> str:
     return node.text
 
 
-def list_of(reader: Reader) -> Reader:
-    """A list of what the reader gives, as a tuple."""
+_PERMISSIONS: Final = "a list, such as [a, b]; [] allows nothing, and without the key all is allowed"
+
+
+def list_of(reader: Reader, expected: str = _PERMISSIONS) -> Reader:
+    """A list of what the reader gives, as a tuple; `expected` says in a message what must stand there."""
 
     def read(node: Node, place: str) -> tuple[Any, ...]:
         if node.kind != "list":
-            fail(node, place, "a list, such as [a, b]; [] allows nothing, and without the key all is allowed")
+            fail(node, place, expected)
         return tuple(reader(item, f"{place}[{number}]") for number, item in enumerate(node.items))
 
     return read

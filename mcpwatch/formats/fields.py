@@ -39,12 +39,19 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "auth": ("auth", "authentication"),
     "server": ("server", "server_name", "serverName", "mcp_server_name", "server_id", "serverId"),
     "call_id": ("call_id", "callId", "tool_call_id", "toolCallId"),
+    "definition_sha256": ("definition_sha256", "tool_definition_sha256", "definitionSha256"),
+    "sequence": ("sequence", "sequence_number", "sequenceNumber", "seq"),
+    "hash": ("hash", "record_hash", "entry_hash", "entryHash", "integrity_hash", "integrityHash"),
+    "prev_hash": ("prev_hash", "previous_hash", "prevHash", "previousHash", "prev_entry_hash"),
 }  # fmt: skip
 """Field -> names, the schema's own first. A dotted name is tried as it stands, then as a path into objects.
 
 `api_key` and the like are no alias of `key_id` on purpose: they hold the key. `id` and `request_id` are none of
 `call_id`: JSON-RPC counts them from 1 in every session.
 """
+
+BESIDE: Final = frozenset({"definition_sha256", "sequence", "hash", "prev_hash"})
+"""Fields that make no audit record by themselves: other logs have them too."""
 
 STATUS_WORDS: Final[dict[str, str]] = {
     **dict.fromkeys(("success", "ok", "succeeded", "successful", "completed", "allowed", "allow", "pass",
@@ -106,6 +113,13 @@ def text_of(value: object) -> str | None:
     if isinstance(value, int | float):
         return str(value)
     return None
+
+
+def number_of(value: object) -> int | None:
+    """A whole number that is not negative."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None
 
 
 def status_of(value: object) -> str:

@@ -27,11 +27,13 @@ from mcpwatch.errors import Unusable
 from mcpwatch.event import KINDS, OUTCOMES, AuditEvent, Auth
 from mcpwatch.formats.fields import (
     ALIASES,
+    BESIDE,
     EVENT_WORDS,
     FAILED_LOGINS,
     address_of,
     duration_of,
     look_up,
+    number_of,
     scopes_of,
     status_of,
     text_of,
@@ -76,7 +78,7 @@ def read_record(record: dict[str, Any], mapping: FieldMap) -> AuditEvent | None:
     The time is left in `timestamp` for the reader, which knows what to do where it is missing.
     """
     found = {name: _first(record, names) for name, names in mapping.fields.items()}
-    if all(value is None for value in found.values()):
+    if all(value is None for name, value in found.items() if name not in BESIDE):
         return None
     for name, constant in mapping.constants.items():
         if found.get(name) is None:
@@ -106,6 +108,10 @@ def read_record(record: dict[str, Any], mapping: FieldMap) -> AuditEvent | None:
         auth=_auth(found.get("auth"), text_of(found.get("subject"))),
         server=text_of(found.get("server")),
         call_id=text_of(found.get("call_id")),
+        definition_sha256=text_of(found.get("definition_sha256")),
+        sequence=number_of(found.get("sequence")),
+        hash=text_of(found.get("hash")),
+        prev_hash=text_of(found.get("prev_hash")),
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from mcpwatch.event import AuditEvent, Caller, Flag, Shape
-from mcpwatch.formats.fields import FIVE_FIELDS, address_of, text_of
+from mcpwatch.formats.fields import ABSENT, FIVE_FIELDS, MAX_ID, address_of, text_of
 from mcpwatch.formats.mapping import GENERIC, FieldMap, FormatError, read_record
 from mcpwatch.sources.block import Block
 from mcpwatch.text import SafeText, redact_text, safe
@@ -37,6 +37,8 @@ _BLANKS: Final = b" \t\r\n\x0b\x0c\0"
 
 
 _Kind = Literal["tool_call", "request", "auth", "session_start", "session_end"]
+# longer than every way of saying that there is none, shorter than what is cut
+_Hash = Annotated[str, msgspec.Meta(min_length=max(map(len, ABSENT)) + 1, max_length=MAX_ID)]
 _Outcome = Literal["success", "error", "denied", "unauthenticated", "rate_limited", "timeout", "unknown"]
 
 
@@ -47,6 +49,10 @@ class _Native(AuditEvent, forbid_unknown_fields=True, gc=False):
     status: _Outcome = "unknown"
     error: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     duration_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    definition_sha256: _Hash | None = None
+    sequence: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
+    hash: _Hash | None = None
+    prev_hash: _Hash | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Native).decode

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from mcpwatch.detection.checks import Found
 from mcpwatch.detection.principal import describe
+from mcpwatch.detection.rule import CHECK_NAMES
 from mcpwatch.event import AuditEvent
 from mcpwatch.incidents.fold import Change
 from mcpwatch.incidents.incident import Incident
@@ -43,10 +45,10 @@ def incident_record(incident: Incident, alerts: Alerts, *, change: str | None = 
         "first_seen": iso(incident.first_ns),
         "last_seen": iso(incident.last_ns),
     }
-    if incident.rule.window is not None:
+    if incident.rule.correlation is not None:
         record["peak"] = incident.peak
     record |= {
-        "limit": incident.rule.limit(alerts),
+        "limit": incident.limit(alerts),
         "reason": incident.why(alerts),
         "outcomes": dict(sorted(incident.outcomes.items())),
         "tags": list(incident.rule.tags),
@@ -72,8 +74,17 @@ def incident_line(change: Change, alerts: Alerts) -> str:
     )
 
 
-def event_record(event: AuditEvent, tier: str | None, *, reveal: bool) -> dict[str, Any]:
-    """An event as JSON; parameters and error are redacted unless `reveal`."""
+def checks_of(found: Iterable[Found]) -> list[str]:
+    """What the checks found in an event: the checks' own names, sorted."""
+    # a check with settings is called after the rule that has them
+    names = {each.check.partition(" of ")[0] for each in found}
+    return sorted(names & set(CHECK_NAMES))
+
+
+def event_record(
+    event: AuditEvent, tier: str | None, *, reveal: bool, checks: list[str] | None = None
+) -> dict[str, Any]:
+    """An event as JSON; parameters and error are redacted unless `reveal`. `checks` is left out where it is None."""
     params, error = event.params, event.error
     if not reveal:
         params, error = redact(params), redact_text(error) if error is not None else None
@@ -98,6 +109,7 @@ def event_record(event: AuditEvent, tier: str | None, *, reveal: bool) -> dict[s
         "source": event.source,
         "line": event.line,
         "offset": event.offset,
+        "checks": checks,
     }
     return {name: value for name, value in fields.items() if value is not None}
 

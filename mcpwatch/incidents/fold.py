@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from mcpwatch.detection.hit import Hit, Severity, Subject
-from mcpwatch.detection.rules import BY_ID
+from mcpwatch.detection.rule import RuleSet
+from mcpwatch.detection.rulefile import shipped
 from mcpwatch.incidents.incident import Incident, quiet_after
 from mcpwatch.policy.model import Alerts
 from mcpwatch.times import DAY
@@ -22,23 +23,25 @@ class Change(NamedTuple):
 
 
 class Fold:
-    """The incidents so far.
+    """The incidents so far, of hits of the shipped rules where no others are given.
 
     Attributes:
         incidents: By id.
     """
 
-    def __init__(self, alerts: Alerts) -> None:
+    def __init__(self, alerts: Alerts, rules: RuleSet | None = None) -> None:
         self.incidents: dict[str, Incident] = {}
         self._by_subject: dict[tuple[str, Subject, int], Incident] = {}
         self._active: dict[str, Incident] = {}
         self._quiet: dict[str, int] = {}
-        self.set_alerts(alerts)
+        self.set_limits(alerts, shipped() if rules is None else rules)
 
-    def set_alerts(self, alerts: Alerts) -> None:
-        """Take over other limits."""
+    def set_limits(self, alerts: Alerts, rules: RuleSet) -> None:
+        """Take over other limits and rules. An incident keeps the rule that opened it."""
         self.alerts = alerts
-        self._quiet = {rule_id: quiet_after(rule, alerts) for rule_id, rule in BY_ID.items()}
+        self.rules = rules
+        self._by_id = rules.by_id
+        self._quiet |= {rule.id: quiet_after(rule, alerts) for rule in rules}
 
     def add(self, hits: Iterable[Hit]) -> list[Change]:
         """Fold in hits; what is worth telling: opened, counts of 10, 100, 1000, …, a higher severity."""
@@ -50,7 +53,7 @@ class Fold:
             incident = known.get(key)
             opened = None
             if incident is None:
-                opened = incident = known[key] = Incident.opened(hit)
+                opened = incident = known[key] = Incident.opened(hit, self._by_id[hit.rule])
                 self.incidents[incident.id] = incident
             severity, last = incident.severity, incident.last_ns
             incident.add(hit, self._quiet[hit.rule])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mcpwatch.detection.hit import Hit, Severity, Subject
-from mcpwatch.detection.rules import BY_ID, Rule
+from mcpwatch.detection.rule import Rule
 from mcpwatch.policy.model import Alerts
 from mcpwatch.times import MINUTE, utc_day
 
@@ -49,6 +49,7 @@ class Incident:
         outcomes: Hits by the outcome of their event.
         reason: Why, of the first hit of the highest severity.
         episodes: Stretches of hits, each more than the quiet time after the one before.
+        set_limit: The limit that was set for such events, of the first hit, where it is not the rule's own.
         head, tail: The first and the last records that it rests on.
     """
 
@@ -64,22 +65,24 @@ class Incident:
     peak: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     episodes: int = 1
+    set_limit: int | None = None
     head: list[Evidence] = field(default_factory=list)
     tail: list[Evidence] = field(default_factory=list)
 
     @classmethod
-    def opened(cls, hit: Hit) -> Incident:
+    def opened(cls, hit: Hit, rule: Rule) -> Incident:
         """The incident that a first hit opens; the hit itself is still to be added."""
         day = utc_day(hit.time_ns)
         return cls(
             id=incident_id(hit.rule, hit.subject, day),
-            rule=BY_ID[hit.rule],
+            rule=rule,
             subject=hit.subject,
             day=day,
             severity=hit.severity,
             reason=hit.reason,
             first_ns=hit.time_ns,
             last_ns=hit.time_ns,
+            set_limit=hit.limit,
         )
 
     def add(self, hit: Hit, quiet_ns: int) -> None:
@@ -112,18 +115,22 @@ class Incident:
         """The first 5 and the last 20 records."""
         return self.head + self.tail[-EVIDENCE_TAIL:]
 
+    def limit(self, alerts: Alerts) -> str:
+        """The limit in words."""
+        counting = self.rule.correlation
+        return self.rule.limit(alerts) if counting is None else counting.words(alerts, self.set_limit)
+
     def why(self, alerts: Alerts) -> str:
         """One clause that says why the rule fired."""
-        if self.rule.window is None:
+        counting = self.rule.correlation
+        if counting is None:
             return self.reason
-        unit = "sessions" if self.rule.window.distinct else _UNITS[self.rule.window.counts]
-        return f"{self.peak} {unit} within the window; the limit is {self.rule.limit(alerts)}"
+        if counting.type == "temporal_ordered":
+            return f"the last of {self.limit(alerts)} was seen"
+        return f"{self.peak} {counting.unit} within the window; the limit is {self.limit(alerts)}"
 
 
 def quiet_after(rule: Rule, alerts: Alerts) -> int:
     """How long without a hit until an incident of the rule is quiet, ns."""
-    width = rule.window.width(alerts) if rule.window is not None else 0
+    width = rule.correlation.timespan.of(alerts) if rule.correlation is not None else 0
     return max(width, QUIET_AT_LEAST)
-
-
-_UNITS: Final = {"call": "calls", "request": "requests", "failure": "failures"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
+from mcpwatch.detection.rule import Rule
 from mcpwatch.event import Caller
 from mcpwatch.incidents.incident import EVIDENCE_HEAD, EVIDENCE_TAIL, Incident
 from mcpwatch.monitor.board import session_key
@@ -13,6 +16,8 @@ from mcpwatch.monitor.picture import (
     SHOWN_ALERTS,
     alert_rows,
     change_row,
+    lockout_row,
+    lockout_state,
     note_of,
     once_ref,
     policy_row,
@@ -34,6 +39,7 @@ from mcpwatch.times import HOUR, SECOND, iso
 
 _NONE: Final = SafeText("-")
 SHOWN_TIMELINE: Final = 500
+_SHOWN_TUNING: Final = 5
 
 
 def incident_detail(known: Known, incident_id: str) -> IncidentDetail | None:
@@ -62,9 +68,9 @@ def incident_detail(known: Known, incident_id: str) -> IncidentDetail | None:
     others = worst_first(i for i in fold if i is not incident and pairs & set(i.subject))
     return IncidentDetail(
         row=alert_row(incident, note_of(known, incident), quiet, newest),
-        why=safe(f"{incident.rule.why} Here: {incident.why(alerts)}.", 600),
-        limit=incident.rule.limit(alerts),
-        peak=incident.peak if incident.rule.window is not None else None,
+        why=safe(f"{incident.rule.description} Here: {incident.why(alerts)}.", 600),
+        limit=incident.limit(alerts),
+        peak=incident.peak if incident.rule.correlation is not None else None,
         outcomes=tuple(incident.outcomes.most_common()),
         evidence=tuple(evidence),
         evidence_left_out=max(0, incident.count - EVIDENCE_HEAD - EVIDENCE_TAIL),
@@ -74,7 +80,24 @@ def incident_detail(known: Known, incident_id: str) -> IncidentDetail | None:
         related=tuple(
             alert_row(i, note_of(known, i), fold.is_quiet(i, known.now_ns), None) for i in others[:50]
         ),
+        lockout=lockout_row(known, incident),
+        rate=known.tally.rate(incident.rule, alerts),
+        place=incident.rule.place if not incident.rule.shipped else None,
+        tuned=tuple(_tuning(known.rule_in_use(incident.rule), known.clock())),
     )
+
+
+def _tuning(rule: Rule, now_ns: int) -> Iterator[SafeText]:
+    """What a site says about a rule, a line each."""
+    for threshold in rule.thresholds[:_SHOWN_TUNING]:
+        yield safe(
+            f"a limit of {threshold.limit} for {threshold.fields}; {threshold.author}: {threshold.reason}",
+            300,
+        )
+    holding = (each for each in rule.exceptions if each.until is None or now_ns < each.until)
+    for exception in islice(holding, _SHOWN_TUNING):
+        until = f" until {iso(exception.until - 1)[:10]}" if exception.until is not None else ""
+        yield safe(f"not about {exception.fields}{until}; {exception.author}: {exception.reason}", 300)
 
 
 def _touches(made: Made, incident: Incident) -> bool:
@@ -146,7 +169,7 @@ def policy_detail(known: Known) -> PolicyDetail:
         tools=tuple(tools),
         keys=tuple(_key_row(known, key) for key in policy.keys.values()),
         revoked=tuple(_revocation_row(known, entry) for entry in policy.revoked),
-        lockouts=tuple(_lockout_row(known, entry) for entry in policy.lockouts),
+        lockouts=tuple(_lockout_cells(known, entry) for entry in policy.lockouts),
     )
 
 
@@ -177,12 +200,11 @@ def _revocation_row(known: Known, entry: Revocation) -> tuple[SafeText, ...]:
     )  # fmt: skip
 
 
-def _lockout_row(known: Known, entry: Lockout) -> tuple[SafeText, ...]:
-    state, detail = known.confirmations.state(entry, entry.at)
-    over = known.now_ns >= entry.until
+def _lockout_cells(known: Known, entry: Lockout) -> tuple[SafeText, ...]:
+    state, detail = lockout_state(known, entry)
     return (
         short(entry.key), short(entry.source_ip), SafeText(iso(entry.at)[:19] + "Z"), _until(entry.until),
-        short(entry.rule), SafeText("over" if over else sentence(state, detail)),
+        short(entry.rule), SafeText(sentence(state, detail)),
     )  # fmt: skip
 
 

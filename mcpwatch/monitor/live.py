@@ -13,15 +13,17 @@ from typing import Final, NamedTuple
 from mcpwatch.event import AuditEvent
 from mcpwatch.formats.reader import Reader
 from mcpwatch.incidents.fold import Change
+from mcpwatch.monitor.lockouts import Lockouts
 from mcpwatch.monitor.monitor import Monitor
+from mcpwatch.response.report import Report, Reporter
 from mcpwatch.sources.bisect import offset_at
-from mcpwatch.sources.block import Block, SourceError
+from mcpwatch.sources.block import Block, Gap, SourceError
 from mcpwatch.sources.follow import Delivery, SourceStatus
 from mcpwatch.sources.lines import LineCutter
 from mcpwatch.sources.live import LiveSet
 from mcpwatch.sources.rotation import rotated_files
 from mcpwatch.sources.saved import open_saved
-from mcpwatch.times import DAY
+from mcpwatch.times import DAY, SECOND
 
 PUBLISH_EVERY_S: Final = 0.25
 NEAREST_START: Final = 64 << 20
@@ -35,6 +37,12 @@ Tell = Callable[[list[Change]], None]
 ShowEvents = Callable[[list[AuditEvent]], None]
 Look = Callable[[Delivery, Sequence[SourceStatus]], None]
 """Shown what the sources delivered, and how it goes with each."""
+TellReports = Callable[[list[Report]], None]
+"""Shown what became of restrictions."""
+
+
+RULES_EVERY: Final = SECOND
+"""How often a folder of rule files is looked at, ns."""
 
 
 class Begun(NamedTuple):
@@ -155,7 +163,7 @@ def day_start(now_ns: int) -> int:
 
 
 class Live:
-    """Feeds a monitor from its sources until it is stopped."""
+    """Feeds a monitor from its sources until it is stopped, and writes lockouts where it may."""
 
     def __init__(
         self,
@@ -164,33 +172,55 @@ class Live:
         tell: Tell | None = None,
         show: ShowEvents | None = None,
         look: Look | None = None,
+        report: TellReports | None = None,
     ) -> None:
         self.monitor = monitor
         monitor.on_events = show
         self.sources = sources
         self._tell = tell
         self._look = look
+        self._report = report
+        self._reporter = Reporter(monitor.policy_file.policy, monitor.clock())
         self._stopping = False
         # a signal handler may put into this queue; to set an Event there can deadlock with its own wait
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._publish_at = 0.0
+        self._check_rules_at = 0
         self.failure: BaseException | None = None
+        self._lockouts = Lockouts(monitor, lambda: self._wake.put(None))
+        monitor.lockout_notices = lambda: self._lockouts.notices
 
     def tick(self) -> None:
         """Take in whatever is there now. Never waits."""
         monitor = self.monitor
         now = monitor.clock()
         monitor.check_policy()
+        if now >= self._check_rules_at:
+            self._check_rules_at = now + RULES_EVERY
+            monitor.check_rules()
         delivered = self.sources.tick(now)
         with monitor.lock:
-            changes = [*monitor.untold, *monitor.take(delivered, now)]
+            changes = [*monitor.untold]
             monitor.untold.clear()
+            reports = []
+            for item in delivered:
+                if isinstance(item, Gap):
+                    changes += monitor.take([item], now)
+                    continue
+                batch = monitor.pipeline.take(item, now)
+                changes += monitor.absorb(batch, now)
+                reports += self._lockouts.take(batch.hits, now)
+            reports += self._lockouts.take((), now)
+            reports += self._reporter.look(monitor.policy_file.policy, monitor.confirmations.turns, now)
+            monitor.confirmations.turns.clear()
             monitor.note_sources(self.sources.statuses)
             changes += monitor.pipeline.fold.settle(now)
         if self._look is not None:
             self._look(delivered, self.sources.statuses)
         if changes and self._tell is not None:
             self._tell(changes)
+        if reports and self._report is not None:
+            self._report(reports)
 
     def run(self) -> None:
         """Tick until stopped, publishing at most four times a second."""
@@ -209,6 +239,9 @@ class Live:
                     with contextlib.suppress(queue.Empty):
                         self._wake.get(timeout=self.sources.wait_s)
                 self.tick()
+                if self._lockouts.close():
+                    self.monitor.publish()
+                    self.tick()  # tells what was written last, or why it was not
                 self.monitor.publish()
         except BaseException as error:
             self.failure = error

@@ -8,20 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import date
 
+from mcpwatch.detection.rulefiles import RuleFiles
 from mcpwatch.event import AuditEvent
 from mcpwatch.incidents.fold import Change
-from mcpwatch.monitor import details
+from mcpwatch.monitor import details, excepting
 from mcpwatch.monitor.known import Known, Settings
 from mcpwatch.monitor.picture import change_row, picture
 from mcpwatch.monitor.pipeline import Batch, Reading
 from mcpwatch.policy.file import PolicyFile
+from mcpwatch.response.exception import Choice, first_term
+from mcpwatch.response.exceptionfile import ExceptionPlan
 from mcpwatch.response.plan import Plan, Target, Verb
-from mcpwatch.snapshot import ChangeRow, IncidentDetail, PolicyDetail, RecordDetail, SessionDetail, Snapshot
+from mcpwatch.snapshot import (
+    ChangeRow,
+    ExceptionRow,
+    IncidentDetail,
+    PolicyDetail,
+    RecordDetail,
+    SessionDetail,
+    Snapshot,
+)
 from mcpwatch.sources.block import Block, Gap
 from mcpwatch.sources.follow import SourceStatus
 from mcpwatch.text import safe
-from mcpwatch.times import SECOND
+from mcpwatch.times import SECOND, utc_day
 
 __all__ = ["Monitor", "Settings"]
 
@@ -34,9 +46,14 @@ class Monitor(Known):
     """
 
     def __init__(
-        self, policy_file: PolicyFile, reading: Reading, settings: Settings, clock: Callable[[], int]
+        self,
+        policy_file: PolicyFile,
+        reading: Reading,
+        settings: Settings,
+        clock: Callable[[], int],
+        rule_files: RuleFiles | None = None,
     ) -> None:
-        super().__init__(policy_file, reading, settings, clock)
+        super().__init__(policy_file, reading, settings, clock, rule_files)
         self.on_events: Callable[[list[AuditEvent]], None] | None = None
         self._snapshot = picture(self, 0)
 
@@ -64,6 +81,7 @@ class Monitor(Known):
                 self.on_events(batch.events)
             now = arrived_ns if arrived_ns is not None else (self.pipeline.last_ns or 0)
             self.board.take(batch, engine, now)
+            self.tally.take(batch.events, batch.hits)
             newest = batch.events[-1].time_ns
             if arrived_ns is not None and newest is not None:
                 self.lag_s = round(max(arrived_ns - newest, 0) / SECOND, 1)
@@ -75,6 +93,14 @@ class Monitor(Known):
             return False
         with self.lock:
             self.pipeline.set_policy(self.policy_file.policy)
+        return True
+
+    def check_rules(self) -> bool:
+        """Take over the rule files if they changed; whether they did."""
+        if self.rule_files is None or not self.rule_files.check():
+            return False
+        with self.lock:
+            self.pipeline.set_rules(self.rule_files.rules)
         return True
 
     def fail(self, error: BaseException) -> None:
@@ -141,3 +167,29 @@ class Monitor(Known):
     def plan_undo(self) -> Plan:
         """The reverse of the newest change made here that is not undone yet. Raises ResponseError."""
         return self.operator.plan_undo()
+
+    def exceptions(self, incident_id: str) -> tuple[Choice, ...]:
+        """What one could say to quiet the rule of an incident. Raises ResponseError: nothing, and why."""
+        with self.lock:
+            return excepting.offered(self, incident_id)
+
+    def first_term(self, choice: Choice) -> str:
+        """The limit or the last day that is proposed for a choice."""
+        return first_term(choice, self._today())
+
+    def plan_exception(self, incident_id: str, choice: Choice, reason: str, term: str) -> ExceptionPlan:
+        """Work out an exception; `term` is its last day, or the limit. Raises ResponseError."""
+        with self.lock:
+            wanted = excepting.wanted(self, incident_id, choice, reason, term, self._today())
+        return excepting.planned(self, wanted)
+
+    def write_exception(self, plan: ExceptionPlan) -> ExceptionRow:
+        """Write what was shown. Raises ResponseError; nothing is written then."""
+        path = excepting.write(self, plan)
+        if self.replay is None:
+            self.check_rules()
+            self.publish()
+        return excepting.state(self, plan.rule, path, self._today())
+
+    def _today(self) -> date:
+        return date.fromisoformat(utc_day(self.clock()))

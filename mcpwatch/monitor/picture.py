@@ -13,15 +13,19 @@ from mcpwatch.monitor.known import Known
 from mcpwatch.monitor.pipeline import NO_POLICY
 from mcpwatch.monitor.rows import alert_row, event_row, session_label, short, targets_of
 from mcpwatch.policy.edit import Change, Disable, Lock, Revoke
-from mcpwatch.policy.model import Policy
+from mcpwatch.policy.model import Lockout, Policy
 from mcpwatch.response.confirm import ForceState
+from mcpwatch.response.lockout import RULE as LOCKOUT_RULE
+from mcpwatch.response.lockout import LockoutState, Offender, exempt, lock_command, offender_of
 from mcpwatch.response.operator import Made
+from mcpwatch.response.plan import Target
 from mcpwatch.snapshot import (
     RATE_MINUTES,
     AlertRow,
     ChangeRow,
     Counters,
     EventRow,
+    LockoutRow,
     PolicyRow,
     RateRow,
     SessionRow,
@@ -30,13 +34,14 @@ from mcpwatch.snapshot import (
     TierRow,
 )
 from mcpwatch.text import SafeText, safe
-from mcpwatch.times import MINUTE, SECOND
+from mcpwatch.times import MINUTE, SECOND, iso
 
 SHOWN_SESSIONS: Final = 200
 SHOWN_ALERTS: Final = 500
 SHOWN_EVENTS: Final = 2_000
 SHOWN_TOOLS: Final = 12
 SHOWN_CHANGES: Final = 20
+_RULE_NOTICES: Final = 3
 
 COUNTERS: Final = ("lines", "understood", "not_understood", "blank", "repeated", "joined", "events")
 _SHORT_OUTCOMES: Final = {"success": "ok", "unauthenticated": "unauth", "rate_limited": "limited"}
@@ -100,7 +105,7 @@ def restriction_of(change: Change, policy: Policy) -> tuple[Restriction, int] | 
                 return entry, entry.at
     if isinstance(change, Lock):
         for lockout in policy.lockouts:
-            same = (lockout.key, lockout.source_ip) == (change.key, change.source_ip)
+            same = Offender(change.key, change.source_ip).is_subject(lockout)
             if same and abs(lockout.at - change.at_ns) < SECOND:
                 return lockout, lockout.at
     if isinstance(change, Disable):
@@ -112,22 +117,64 @@ def restriction_of(change: Change, policy: Policy) -> tuple[Restriction, int] | 
 
 def change_row(known: Known, made: Made) -> ChangeRow:
     """A change with what was seen of it in the log."""
-    state: ForceState = "written"
+    state: ForceState | LockoutState = "written"
     found = restriction_of(made.change, known.policy_file.policy)
-    if found is not None:
+    if found is not None and isinstance(found[0], Lockout):
+        state, detail = lockout_state(known, found[0])
+    elif found is not None:
         state, detail = known.confirmations.state(*found)
     else:
         detail = "taken back since" if isinstance(made.change, Revoke | Lock | Disable) else ""
     return ChangeRow(made.what, made.at_ns, safe(made.by, 60), state, SafeText(detail))
 
 
+_LOCKOUT_STATES: Final[Mapping[ForceState, LockoutState]] = {
+    "written": "written", "untested": "written", "in force": "confirmed", "NOT IN FORCE": "NOT IN FORCE",
+}  # fmt: skip
+
+
+def lockout_state(known: Known, entry: Lockout) -> tuple[LockoutState, str]:
+    """Where a lockout of the policy stands, and what says so."""
+    if known.now_ns >= entry.until:
+        return "over", ""
+    state, detail = known.confirmations.state(entry, entry.at)
+    return _LOCKOUT_STATES[state], detail
+
+
+def lockout_row(known: Known, incident: Incident) -> LockoutRow | None:
+    """Where the lockout that an incident of failed logins asks for stands; None for any other incident."""
+    offender = offender_of(incident.subject) if incident.rule.id == LOCKOUT_RULE else None
+    if offender is None:
+        return None
+    policy = known.policy_file.policy
+    entries = [entry for entry in policy.lockouts if offender.is_subject(entry)]
+    # one that ended before the newest failure is no answer to it
+    entry = max(
+        (entry for entry in entries if entry.until > incident.last_ns or entry.until > known.now_ns),
+        key=lambda entry: entry.until,
+        default=None,
+    )
+    if entry is not None:
+        state, detail = lockout_state(known, entry)
+        return LockoutRow(state, SafeText(detail or f"until {iso(entry.until)[:19]}Z"), None)
+    spared = exempt(policy, offender)
+    if spared is not None:
+        return LockoutRow(None, spared, None)
+    path = known.policy_file.path
+    if path is None:
+        return LockoutRow("advised", SafeText("there is no policy file to write it into"), None)
+    command = lock_command(offender, f"{LOCKOUT_RULE} {incident.id}", path.absolute())
+    return LockoutRow("advised", SafeText(""), command)
+
+
 def note_of(known: Known, incident: Incident) -> str:
-    """The most telling fact about an incident: whether its caller's revocation bites, else what came of it."""
+    """The most telling fact about an incident: whether its caller's restriction bites, else what came of it."""
     ids = dict(incident.subject)
-    state = _state_of_caller(known, ids)
-    if "gap" in ids:
+    lockout = lockout_row(known, incident)
+    state = lockout.state if lockout is not None else _state_of_caller(known, ids)
+    if "gap" in ids and len(ids) > 1:
         # the incident itself is a success that should not have been; only a later refusal takes that back
-        return "in force" if state == "in force" else "NOT IN FORCE"
+        return state if state in ("in force", "confirmed") else "NOT IN FORCE"
     shares = incident.outcomes.most_common(2)
     if state is None and len(shares) == 1:
         return shares[0][0]
@@ -136,7 +183,7 @@ def note_of(known: Known, incident: Incident) -> str:
     return came if state is None else f"{state}; {came}"
 
 
-def _state_of_caller(known: Known, ids: Mapping[str, str]) -> ForceState | None:
+def _state_of_caller(known: Known, ids: Mapping[str, str]) -> ForceState | LockoutState | None:
     """Whether what the policy holds against a caller bites; None when it holds nothing against it now."""
     policy, now = known.policy_file.policy, known.now_ns
     entry: Restriction
@@ -144,9 +191,9 @@ def _state_of_caller(known: Known, ids: Mapping[str, str]) -> ForceState | None:
         if ids.get(entry.kind) == entry.id and (entry.until is None or now < entry.until):
             return known.confirmations.state(entry, entry.at)[0]
     for entry in reversed(policy.lockouts):
-        same = entry.key == ids.get("key") and entry.source_ip == ids.get("source_ip")
+        same = Offender(ids.get("key"), ids.get("source_ip")).is_subject(entry)
         if same and entry.at <= now < entry.until:
-            return known.confirmations.state(entry, entry.at)[0]
+            return lockout_state(known, entry)[0]
     return None
 
 
@@ -180,7 +227,13 @@ def policy_row(known: Known) -> PolicyRow:
         revoked=sum(1 for entry in policy.revoked if entry.until is None or now < entry.until),
         locked=sum(1 for entry in policy.lockouts if entry.at <= now < entry.until),
         changes_off=safe(off, 300) if off is not None else None,
+        lockouts=tuple(dict.fromkeys(_targets(entry) for entry in policy.lockouts if now < entry.until)),
     )
+
+
+def _targets(entry: Lockout) -> tuple[Target, ...]:
+    key = (Target("key", entry.key),) if entry.key is not None else ()
+    return (*key, Target("source_ip", entry.source_ip)) if entry.source_ip is not None else key
 
 
 def worst_by_id(known: Known) -> Worst:
@@ -319,10 +372,12 @@ def _notices(known: Known) -> tuple[SafeText, ...]:
     found = list(known.settings.notices)
     if known.failure is not None:
         found.insert(0, SafeText(f"THE MONITOR STOPPED, start mcpwatch again: {known.failure}"))
-    if known.policy_file.policy.lockout.enforce:
-        found.append(
-            SafeText("lockout.enforce is set, but this version locks out only when somebody asks (l)")
-        )
+    found += known.lockout_notices()
+    if known.rule_files is not None:
+        rules = known.rule_files.rules
+        found += rules.problems[:_RULE_NOTICES]
+        if len(rules.problems) > _RULE_NOTICES:
+            found.append(SafeText(f"{len(rules.problems) - _RULE_NOTICES} more problems in rule files"))
     if known.policy_file.path is None:
         found.append(NO_POLICY)
     if known.policy_file.error is not None:

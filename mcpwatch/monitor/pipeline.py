@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mcpwatch.credentials import PROCESS_KEY
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit
+from mcpwatch.detection.rule import RuleSet
 from mcpwatch.event import AuditEvent
 from mcpwatch.formats.mapping import FieldMap
 from mcpwatch.formats.reader import Reader
@@ -31,6 +33,8 @@ class Reading:
     """How logs are read.
 
     Attributes:
+        logs: Paths of the logs, which no tool has to change.
+        fingerprint_key: Key of the fingerprints by which secrets are told apart.
         from_ns, to_ns: Only what happened at from <= time < to counts; what lies before only warms windows up.
     """
 
@@ -39,6 +43,8 @@ class Reading:
     coverage: bool = True
     from_ns: int | None = None
     to_ns: int | None = None
+    logs: tuple[str, ...] = ()
+    fingerprint_key: bytes = PROCESS_KEY
 
 
 @dataclass(slots=True)
@@ -57,11 +63,12 @@ class Pipeline:
         first_ns, last_ns: Earliest and latest event time so far.
     """
 
-    def __init__(self, policy: Policy, reading: Reading) -> None:
+    def __init__(self, policy: Policy, reading: Reading, rules: RuleSet | None = None) -> None:
         self.reading = reading
         self.readers: dict[str, Reader] = {}
-        self.engine = Engine(policy)
-        self.fold = Fold(policy.alerts)
+        self.engine = Engine(policy, rules, reading.logs)
+        self.engine.fingerprint_key = reading.fingerprint_key
+        self.fold = Fold(policy.alerts, rules)
         self.first_ns: int | None = None
         self.last_ns: int | None = None
 
@@ -82,7 +89,12 @@ class Pipeline:
     def set_policy(self, policy: Policy) -> None:
         """Judge by another policy from here on."""
         self.engine.set_policy(policy)
-        self.fold.set_alerts(policy.alerts)
+        self.fold.set_limits(policy.alerts, self.engine.rules)
+
+    def set_rules(self, rules: RuleSet) -> None:
+        """Judge by other rules from here on."""
+        self.engine.set_rules(rules)
+        self.fold.set_limits(self.engine.policy.alerts, rules)
 
     def take(self, block: Block, arrived_ns: int | None = None) -> Batch:
         """Read a block and judge its events."""

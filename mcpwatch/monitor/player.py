@@ -178,7 +178,7 @@ class ReplayPlayer:
             pipeline = monitor.pipeline
             found = bisect_left(self._hit_positions, self._position)
             # the warm-up found some of these, but it does not know what was before it
-            pipeline.fold = Fold(pipeline.fold.alerts)
+            pipeline.fold = Fold(pipeline.fold.alerts, pipeline.fold.rules)
             pipeline.fold.add(self._hits[:found])
             monitor.confirmations.observe(
                 seen for position, seen in self._sightings if position < self._position
@@ -233,6 +233,7 @@ class ReplayPlayer:
             self._at = self._end
             if not self._surveyed:
                 self._surveyed = True
+                self.monitor.tally.closed = True
                 self._speed = FIRST_SPEED
 
     def _next_events(self, *, count: int, until: int | None = None) -> list[AuditEvent]:

@@ -56,6 +56,8 @@ def targets_of(caller: Caller, tool: str | None = None) -> tuple[Target, ...]:
 
 def incident_targets(incident: Incident, event: AuditEvent | None) -> tuple[Target, ...]:
     """What of an incident one can act on: its subject, then what its newest record still in memory names."""
+    if not any(kind != "gap" for kind, _ in incident.subject):
+        return ()  # it is about a log: whoever its newest record names did nothing
     found = [Target(kind, name) for kind, name in revocable(incident.subject)]
     ids = dict(incident.subject)
     if "source_ip" in ids:

@@ -17,8 +17,17 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from mcpwatch.documents.tree import Document, Node, compose
+from mcpwatch.policy.address import same_address
 from mcpwatch.policy.load import POLICY_FILE, interpret
-from mcpwatch.policy.model import Lockout, Policy, PolicyError, PrincipalKind, Revocation, ToolPolicy
+from mcpwatch.policy.model import (
+    BUILT_IN,
+    Lockout,
+    Policy,
+    PolicyError,
+    PrincipalKind,
+    Revocation,
+    ToolPolicy,
+)
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import iso
 
@@ -64,12 +73,40 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class LockAll:
+    """Several lockouts at once, whatever the file holds already."""
+
+    locks: tuple[Lock, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unlock:
-    """Remove the lockouts of exactly this key and address; with `at_ns`, only those of that moment."""
+    """End the lockouts of exactly this key and address at a moment.
+
+    Their entries stay, so that the next lockout is a longer one; an entry that had not begun is removed.
+    """
 
     key: str | None
     source_ip: str | None
-    at_ns: int | None = None
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Undo a `Lock`: remove the lockout that was written for a moment, as if it had never been."""
+
+    key: str | None
+    source_ip: str | None
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relock:
+    """Undo an `Unlock`: let these lockouts last again as long as they did."""
+
+    key: str | None
+    source_ip: str | None
+    entries: tuple[Lockout, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +130,7 @@ class Enable:
     undoes_ns: int | None = None
 
 
-Change: TypeAlias = Revoke | Restore | Lock | Unlock | Disable | Enable
+Change: TypeAlias = Revoke | Restore | Lock | Unlock | Withdraw | Relock | Disable | Enable
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +275,21 @@ def _behind_colon(text: str, key: Node, value: str) -> _Splice:
     return _Splice(place, place, f" {value}")
 
 
-def _append(document: Document, name: str, entry: str, bullet: str, note: str = "") -> list[_Splice]:
-    """Add an entry to a section, which may be missing, empty, a block, or in brackets.
+def _append(
+    document: Document, name: str, entries: Sequence[str], bullet: str, note: str = ""
+) -> list[_Splice]:
+    """Add entries to a section, which may be missing, empty, a block, or in brackets.
 
     Args:
-        entry: The entry as it stands between brackets.
-        bullet: What stands before it on a line of its own: `- ` in a list.
+        entries: The entries as they stand between brackets.
+        bullet: What stands before each on a line of its own: `- ` in a list.
         note: A comment behind an entry that has its own line.
     """
+    entry = ", ".join(entries)
+
+    def lines(indent: str) -> str:
+        return _newline(document).join(f"{indent}{bullet}{one}{note}" for one in entries)
+
     root = _editable(document, document.root)
     text = document.text
     left, right = "[]" if bullet else "{}"
@@ -257,7 +301,7 @@ def _append(document: Document, name: str, entry: str, bullet: str, note: str = 
             return [_Splice(place, place, f"{comma}{name}: {left}{entry}{right}")]
         indent = _indent(document, root)
         first = _new_line(document, document.end, f"{indent}{name}:{ADDED}")
-        second = _new_line(document, document.end, f"{indent}  {bullet}{entry}{note}")
+        second = _new_line(document, document.end, lines(f"{indent}  "))
         return [replace(first, text=first.text + second.text)]
     key, section = found
     _editable(document, section)
@@ -266,14 +310,13 @@ def _append(document: Document, name: str, entry: str, bullet: str, note: str = 
             return [_Splice(section.start, section.end, f"{left}{entry}{right}")]
         if root.flow:
             return [_behind_colon(text, key, f"{left}{entry}{right}")]
-        line = f"{_indent(document, key)}  {bullet}{entry}{note}"
-        return [_new_line(document, _next_line(text, key.end), line)]
+        added = lines(f"{_indent(document, key)}  ")
+        return [_new_line(document, _next_line(text, key.end), added)]
     children = section.items or [value for _, value in section.pairs]
     if section.flow:
         place = children[-1].end if children else section.start + 1
         return [_Splice(place, place, f"{', ' if children else ''}{entry}")]
-    line = f"{_indent(document, section)}{bullet}{entry}{note}"
-    return [_new_line(document, _line_behind(text, section), line)]
+    return [_new_line(document, _line_behind(text, section), lines(_indent(document, section)))]
 
 
 def _remove(document: Document, name: str, unwanted: Sequence[int]) -> list[_Splice]:
@@ -348,10 +391,8 @@ def _same_time(at: int, wanted_ns: int | None) -> bool:
     return wanted_ns is None or at // 1_000 == wanted_ns // 1_000
 
 
-def _same_address(one: str | None, other: str | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+def _same_subject(old: Lockout, key: str | None, source_ip: str | None) -> bool:
+    return old.key == (key or None) and same_address(old.source_ip, source_ip or None)
 
 
 def _locked_name(key: str | None, source_ip: str | None) -> str:
@@ -401,7 +442,7 @@ def _revoke(change: Revoke, document: Document, policy: Policy) -> _Step:
         ]
     )
     expected = replace(policy, revoked=(*policy.revoked, entry))
-    return _Step(summary, _append(document, "revoked", text, "- "), expected)
+    return _Step(summary, _append(document, "revoked", [text], "- "), expected)
 
 
 @_step.register
@@ -416,8 +457,8 @@ def _restore(change: Restore, document: Document, policy: Policy) -> _Step:
     return _Step(summary, _remove(document, "revoked", unwanted), replace(policy, revoked=kept))
 
 
-@_step.register
-def _lock(change: Lock, document: Document, policy: Policy) -> _Step:
+def lockout_of(change: Lock) -> Lockout:
+    """The entry that a change writes. Raises PolicyError where it makes no sense."""
     name = _locked_name(change.key, change.source_ip)
     entry = Lockout(
         key=change.key or None,
@@ -429,12 +470,38 @@ def _lock(change: Lock, document: Document, policy: Policy) -> _Step:
     )
     if entry.until <= entry.at:
         raise PolicyError(f"the lockout of {name} would end before it begins")
+    return entry
+
+
+@_step.register
+def _lock(change: Lock, document: Document, policy: Policy) -> _Step:
+    entry = lockout_of(change)
+    name = _locked_name(entry.key, entry.source_ip)
     summary = f"lock out {name} until {iso(entry.until)}"
     for old in policy.lockouts:
-        same = old.key == entry.key and _same_address(old.source_ip, entry.source_ip)
+        same = _same_subject(old, entry.key, entry.source_ip)
         if same and old.at <= entry.at and old.until >= entry.until:
             return _Step(summary, (), policy)
-    text = _flow(
+    splices = _append(document, "lockouts", [_lockout_text(entry)], "- ")
+    return _Step(summary, splices, with_lockout(policy, entry))
+
+
+@_step.register
+def _lock_all(change: LockAll, document: Document, policy: Policy) -> _Step:
+    entries = [lockout_of(lock) for lock in change.locks]
+    expected = replace(policy, lockouts=(*policy.lockouts, *entries))
+    texts = [_lockout_text(entry) for entry in entries]
+    splices = _append(document, "lockouts", texts, "- ") if texts else []
+    return _Step(f"lock out {len(entries)}", splices, expected)
+
+
+def with_lockout(policy: Policy, entry: Lockout) -> Policy:
+    """The policy with one more lockout."""
+    return replace(policy, lockouts=(*policy.lockouts, entry))
+
+
+def _lockout_text(entry: Lockout) -> str:
+    return _flow(
         [
             ("key", entry.key),
             ("source_ip", entry.source_ip),
@@ -444,22 +511,72 @@ def _lock(change: Lock, document: Document, policy: Policy) -> _Step:
             ("incident", entry.incident),
         ]
     )
-    expected = replace(policy, lockouts=(*policy.lockouts, entry))
-    return _Step(summary, _append(document, "lockouts", text, "- "), expected)
 
 
 @_step.register
 def _unlock(change: Unlock, document: Document, policy: Policy) -> _Step:
     name = _locked_name(change.key, change.source_ip)
+    end = _microseconds(change.at_ns)
+    ended = _lasting(policy, change)
+    if not ended:
+        return _Step(f"unlock {name}", (), policy)
+    unbegun = [number for number in ended if policy.lockouts[number].at >= end]
+    splices = [*_remove(document, "lockouts", unbegun)]
+    kept = []
+    for number, old in enumerate(policy.lockouts):
+        if number in unbegun:
+            continue
+        if number in ended:
+            splices.append(_until(document, number, end))
+            old = replace(old, until=end)
+        kept.append(old)
+    return _Step(f"unlock {name}", splices, replace(policy, lockouts=tuple(kept)))
+
+
+def _lasting(policy: Policy, change: Unlock) -> list[int]:
+    """The numbers of the lockouts that a change ends: those that last beyond its moment."""
+    end = _microseconds(change.at_ns)
+    return [
+        number
+        for number, old in enumerate(policy.lockouts)
+        if _same_subject(old, change.key, change.source_ip) and old.until > end
+    ]
+
+
+def _until(document: Document, number: int, until: int) -> _Splice:
+    """Let a lockout end at another time."""
+    entry = _editable(document, (document.root.get("lockouts") or document.root).items[number])
+    node = _editable(document, entry.get("until") or entry)
+    return _Splice(node.start, node.end, quoted(iso(until)))
+
+
+@_step.register
+def _withdraw(change: Withdraw, document: Document, policy: Policy) -> _Step:
+    name = _locked_name(change.key, change.source_ip)
     unwanted = [
         number
         for number, old in enumerate(policy.lockouts)
-        if old.key == (change.key or None)
-        and _same_address(old.source_ip, change.source_ip or None)
-        and _same_time(old.at, change.at_ns)
+        if _same_subject(old, change.key, change.source_ip) and _same_time(old.at, change.at_ns)
     ]
     kept = tuple(old for number, old in enumerate(policy.lockouts) if number not in set(unwanted))
-    return _Step(f"unlock {name}", _remove(document, "lockouts", unwanted), replace(policy, lockouts=kept))
+    splices = _remove(document, "lockouts", unwanted)
+    return _Step(f"withdraw the lockout of {name}", splices, replace(policy, lockouts=kept))
+
+
+@_step.register
+def _relock(change: Relock, document: Document, policy: Policy) -> _Step:
+    name = _locked_name(change.key, change.source_ip)
+    until = {entry.at: entry.until for entry in change.entries}
+    lockouts, splices = [], []
+    for number, old in enumerate(policy.lockouts):
+        again = (
+            until.get(old.at, old.until) if _same_subject(old, change.key, change.source_ip) else old.until
+        )
+        if again > old.until:
+            splices.append(_until(document, number, again))
+            old = replace(old, until=again)
+        lockouts.append(old)
+    return _Step(f"lock {name} out again", splices, replace(policy, lockouts=tuple(lockouts)))
 
 
 @_step.register
@@ -476,7 +593,7 @@ def _disable(change: Disable, document: Document, policy: Policy) -> _Step:
                 f"tool '{safe(change.tool, 80)}': a name of 1 to {LONGEST_KEY} characters is needed"
             )
         entry = f"{scalar(change.tool)}: {{enabled: false, since: {quoted(iso(since))}}}"
-        return _Step(summary, _append(document, "tools", entry, "", ADDED), expected)
+        return _Step(summary, _append(document, "tools", [entry], "", ADDED), expected)
     return _Step(summary, _switch(document, change.tool, "false", since), expected)
 
 
@@ -604,7 +721,7 @@ def _diff(before: bytes, after: bytes, name: str) -> SafeText:
     return SafeText("\n".join(safe(line.removesuffix("\r")) for line in lines))
 
 
-def plan(data: bytes, change: Change, name: str) -> Edit:
+def plan(data: bytes, change: Change | LockAll, name: str) -> Edit:
     """Plan a change of the policy file.
 
     Args:
@@ -626,15 +743,29 @@ def plan(data: bytes, change: Change, name: str) -> Edit:
     return Edit(data, after, _diff(data, after, name), summary, False)
 
 
-_UNDO: Final[dict[type, Callable[[Any], Change]]] = {
-    Revoke: lambda change: Restore(change.kind, change.id, change.at_ns),
-    Lock: lambda change: Unlock(change.key, change.source_ip, change.at_ns),
-    Disable: lambda change: Enable(change.tool, change.since_ns, change.since_ns),
-    Enable: lambda change: Disable(change.tool, change.since_ns),
+_UNDO: Final[dict[type, Callable[[Any, Policy], Change | None]]] = {
+    Revoke: lambda change, _: Restore(change.kind, change.id, change.at_ns),
+    Lock: lambda change, _: Withdraw(change.key, change.source_ip, change.at_ns),
+    Unlock: lambda change, before: _undo_unlock(change, before),
+    Disable: lambda change, _: Enable(change.tool, change.since_ns, change.since_ns),
+    Enable: lambda change, _: Disable(change.tool, change.since_ns),
 }
 
 
-def undo_of(change: Change) -> Change | None:
-    """The change that takes this one back, or None for `Restore` and `Unlock`: what they removed is not in them."""
+def _undo_unlock(change: Unlock, before: Policy) -> Change | None:
+    entries = tuple(before.lockouts[number] for number in _lasting(before, change))
+    begun = all(entry.at < _microseconds(change.at_ns) for entry in entries)
+    return Relock(change.key, change.source_ip, entries) if entries and begun else None
+
+
+def undo_of(change: Change, before: Policy = BUILT_IN) -> Change | None:
+    """The change that takes this one back.
+
+    Args:
+        before: The policy that it was made in; only `Unlock` needs it.
+
+    Returns:
+        None where both don't tell it: for `Restore`, whose entries are gone, and for what is an undo itself.
+    """
     make = _UNDO.get(type(change))
-    return None if make is None else make(change)
+    return None if make is None else make(change, before)

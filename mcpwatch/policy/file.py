@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from mcpwatch.documents.watch import Signature, Watch, signature
 from mcpwatch.policy.load import parse, read
 from mcpwatch.policy.model import BUILT_IN, Policy, PolicyError
-from mcpwatch.times import SECOND
 
 SYSTEM_PLACE: Final = Path("/etc/mcpwatch/policy.yaml")
 ENVIRONMENT: Final = "MCPWATCH_POLICY"
-
-_SETTLED: Final = 2 * SECOND  # two writes within one tick of the file system's clock look like one
 
 
 def find(named: str | None, env: Mapping[str, str], cwd: Path) -> Path | None:
@@ -38,51 +35,6 @@ def find(named: str | None, env: Mapping[str, str], cwd: Path) -> Path | None:
     return None
 
 
-class Watch:
-    """A thread that calls back when the policy file's folder changes. Only a hint: `PolicyFile.check` decides."""
-
-    def __init__(self, path: Path | None, wake: Callable[[], None]) -> None:
-        self._stop = threading.Event()
-        self._path = path
-        self._wake = wake
-        self._thread = threading.Thread(target=self._run, name="policy-watch", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        if self._path is None:
-            return
-        from watchfiles import watch  # slow to load, and needed only by what runs for a while
-
-        name = self._path.name
-        try:
-            for _ in watch(
-                self._path.parent,
-                # a mounted ConfigMap changes by swapping a link beside the file
-                watch_filter=lambda _, changed: Path(changed).name in (name, "..data"),
-                debounce=50,
-                step=10,
-                rust_timeout=200,
-                stop_event=self._stop,
-                recursive=False,
-                raise_interrupt=False,
-            ):
-                self._wake()
-        except (OSError, RuntimeError):
-            return  # no watches left, or no folder: the checks go on without the hint
-
-    def close(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout=5)
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 class PolicyFile:
     """The policy in use. A file that breaks or vanishes never replaces the last good one.
 
@@ -102,24 +54,12 @@ class PolicyFile:
         self.policy: Policy = BUILT_IN
         self.error: str | None = None
         self._checking = threading.Lock()
-        self._seen: tuple[int, ...] | None = None
+        self._seen: Signature | None = None
         self._data: bytes | None = None
         if path is not None:
-            self._seen = self._signature()
+            self._seen = signature(path)
             self._data = read(path)
             self.policy = parse(self._data, path)
-
-    def _signature(self) -> tuple[int, ...] | None:
-        """What tells one state of the file from another; None if that can't be told, so that it is read again."""
-        if self.path is None:
-            return None
-        try:
-            found = self.path.stat()
-        except (OSError, ValueError):
-            return None
-        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED:
-            return None
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     def check(self) -> bool:
         """Look at the file, and read it if it may have changed.
@@ -133,8 +73,8 @@ class PolicyFile:
             return self._check(self.path)
 
     def _check(self, path: Path) -> bool:
-        signature = self._signature()
-        if signature is not None and signature == self._seen:
+        seen = signature(path)
+        if seen is not None and seen == self._seen:
             return False
         before = (self.policy, self.error)
         try:
@@ -146,9 +86,10 @@ class PolicyFile:
             self.error = None
         except PolicyError as error:
             self.error = str(error)
-        self._seen = signature
+        self._seen = seen
         return (self.policy, self.error) != before
 
     def watch(self, wake: Callable[[], None]) -> Watch:
         """Call `wake`, in another thread, soon after the file changes. Close what this returns."""
-        return Watch(self.path, wake)
+        folder, name = (None, "") if self.path is None else (self.path.parent, self.path.name)
+        return Watch(folder, lambda changed: changed == name, wake, "policy-watch")

@@ -6,10 +6,11 @@ import contextlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from functools import partial
 from typing import Final, Literal
 
+from mcpwatch.policy.address import canonical
+from mcpwatch.policy.marks import bits_in, bits_of
 from mcpwatch.policy.model import Lockout, Policy, PrincipalKind, Revocation, Tier, ToolPolicy
 from mcpwatch.policy.params import NEITHER, PATH, URL, Part, Roles, cut_at, in_repository, parts_of, withheld
 from mcpwatch.policy.paths import judge_path, looks_windows
@@ -41,11 +42,16 @@ def _worst_first(finding: Finding) -> tuple[int, bool, int]:
 
 
 _Known = dict[tuple[str, object], "int | _Bad"]
-"""What is known of a (name, value): the bits of the aspects it was fine in, or what is not fine."""
+"""What is known of a (name, value): the bits of the aspects it was fine in and of its marks, or what is not fine."""
+
+_ASPECTS_SEEN: Final = PATH | URL
+_MARKS: Final = 2
+"""Where the bits of the marks begin."""
 
 _PLAIN_URL: Final = re.compile(r"(https?://[A-Za-z0-9.-]+(?::[0-9]+)?/)[A-Za-z0-9_./?&=%+-]*\Z")
 _PLAIN_PATH: Final = re.compile(r"(/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*)[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z")
 _PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9 _+*=(),-]*\Z")
+_WORDS: Final = (NEITHER, "")
 _SPECIAL: Final = re.compile(r"runcated|/(?:proc|dev)/")
 
 
@@ -64,7 +70,7 @@ def _kin(value: object) -> tuple[int, str] | None:
         match = plain.match(value)
         if match is not None:
             return role, match[1]
-    return (NEITHER, "") if _PLAIN_WORDS.match(value) else None
+    return _WORDS if _PLAIN_WORDS.match(value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,56 +118,58 @@ class ToolJudge:
     """
 
     __slots__ = (
-        "_complete", "_in_repository", "_known", "_memory", "_names", "_roles", "_windows", "enabled", "listed",
+        "_complete", "_in_repository", "_known", "_memory", "_own", "_roles", "_windows", "enabled", "listed",
         "needs_params", "policy", "restricted", "tier", "tool",
     )  # fmt: skip
 
-    def __init__(self, policy: Policy, tool: str, memory: _Memory | None = None) -> None:
+    def __init__(
+        self, policy: Policy, tool: str, memory: _Memory | None = None, own: tuple[str, ...] = ()
+    ) -> None:
         self.tool = tool
         self.tier: Tier = tier_of(policy, tool)
         self.policy: ToolPolicy | None = policy.tools.get(tool)
         self.listed = self.policy is not None
         self.enabled = self.policy is None or self.policy.enabled
         self._roles = Roles.of(tool, self.policy)
+        self._own = own
         row = self.policy or ToolPolicy()
         self._windows = looks_windows(row.allowed_paths)
         self.restricted = row.allowed_paths is not None or row.allowed_domains is not None
         inert = self._roles.known is not None and self._roles.known.inert and row.url_params is None
         # an unrestricted tool may still be sent to a cloud metadata address
         self.needs_params = self.restricted or not inert
-        self._complete = tuple(_complete(row, seen) for seen in range(4))
+        # a tool that takes no paths and URLs lacks none, whatever its row limits
+        nameless = inert and row.path_params is None
+        self._complete = tuple(nameless or _complete(row, seen) for seen in range(4))
         self._memory = memory or _Memory()
         self._known = self._memory.new()
         # relative paths of calls about a repository are judged differently
         self._in_repository = self._memory.new()
-        self._names: dict[str, bool] = {}
 
-    def may_fetch(self, params: Mapping[str, object] | None) -> bool:
-        """Whether a call of a tool that isn't restricted could name a cloud metadata address after all.
+    def suspects(self, params: Mapping[str, object] | None, alarming: int) -> object:
+        """Whether anything about a call's parameters could be worth a second look. Never wrong when it says no.
 
-        Cheap, and never wrong when it says no: only a parameter with the name of a URL, a colon, or structure can.
+        This is asked of every call, and nearly always answered from what is known of equal values.
+
+        Args:
+            alarming: Which marks are worth one, as bits of `policy.marks`.
         """
         if type(params) is not dict:
-            return params is not None
-        names = self._names
-        for name, value in params.items():
-            known = names.get(name)
-            if known is None:
-                known = self._note_name(name)
-            if known:
-                return True
-            if type(value) is str:
-                if ":" in value or "{" in value or "[" in value:
+            return params is not None or self.restricted
+        known = self._known
+        repository = "owner" in params and in_repository(params)
+        if repository:
+            known = self._in_repository
+        seen = 0
+        for item in params.items():
+            try:
+                seen |= known[item]  # type: ignore[operator]
+            except (KeyError, TypeError):
+                result = self._look(item, known, repository)
+                if isinstance(result, _Bad):
                     return True
-            elif value is not None and not isinstance(value, int | float):
-                return True
-        return False
-
-    def _note_name(self, name: str) -> bool:
-        named, _ = self._roles.named(name)
-        if len(self._names) < _MAX_CACHED and len(name) <= _MAX_KEPT_NAME:
-            self._names[name] = bool(named & URL)
-        return bool(named & URL)
+                seen |= result
+        return seen >> _MARKS & alarming or not self._complete[seen & _ASPECTS_SEEN]
 
     def findings(self, params: Mapping[str, object] | None) -> tuple[Finding, ...]:
         """What is not fine about the paths and URLs of a call: paths first, the worst of each first.
@@ -190,20 +198,34 @@ class ToolJudge:
                     bad += result.findings
                 else:
                     seen |= result
-        if not self._complete[seen]:
+        if not self._complete[seen & _ASPECTS_SEEN]:
             bad += self._unseen("no path or URL among the parameters", seen)
         return tuple(sorted(bad, key=_worst_first)) if bad else _NONE
 
     def explain(self, params: Mapping[str, object] | None) -> tuple[Finding, ...]:
         """Every finding about a call's paths and URLs, the fine ones too. Never raises."""
+        return tuple(finding for _, finding in self.explain_each(params))
+
+    def explain_each(self, params: Mapping[str, object] | None) -> tuple[tuple[str, Finding], ...]:
+        """The same, each with its parameter: `path`, `edits.path` for one in `edits`, "" for what is missing.
+
+        Names of parameters are untrusted text.
+        """
         if not isinstance(params, Mapping):
-            return self._unseen("no parameters in the log")
+            return tuple(("", finding) for finding in self._unseen("no parameters in the log"))
         repository = in_repository(params)
-        found = [f for name, value in params.items() for f in self._judge(name, value, repository)]
-        seen = _seen(found)
+        found: list[tuple[str, Finding]] = []
+        for name, value in params.items():
+            outer = name if isinstance(name, str) else ""
+            for part in parts_of(self._roles, outer, value):
+                where = outer if part.name == outer else f"{outer}.{part.name}"
+                found.extend((where, finding) for finding in self._judge_part(part, repository))
+        seen = _seen([finding for _, finding in found])
         if not self._complete[seen]:
-            found.extend(self._unseen("no path or URL among the parameters", seen))
-        return tuple(sorted(found, key=_worst_first))
+            found.extend(
+                ("", finding) for finding in self._unseen("no path or URL among the parameters", seen)
+            )
+        return tuple(sorted(found, key=lambda each: _worst_first(each[1])))
 
     def scope(self, scopes: Collection[str] | None) -> Finding:
         """Whether the caller's effective scopes (None when nobody knows them) hold the one the tool requires."""
@@ -220,24 +242,34 @@ class ToolJudge:
         name, value = item
         with contextlib.suppress(KeyError, TypeError):
             return known[item]
-        kin = _kin(value)
-        if kin is not None and (result := known.get((name, kin))) is not None:
-            self._memory.put(known, item, result)
+        bits = (_bits(name, ()) | _bits(value, self._own)) << _MARKS
+        kin = _kin(value) if self.needs_params else _WORDS
+        if kin is not None and (result := known.get((name, kin))) is not None and isinstance(result, int):
+            result |= bits
+            if _cacheable(name, value):
+                self._memory.put(known, item, result)
             return result
-        found = self._judge(name, value, repository)
+        found = self._judge(name, value, repository) if self.needs_params else []
         seen = _seen(found)
         bad = tuple(finding for finding in found if not finding.fine)
-        result = _Bad(seen, bad) if bad else seen
+        result = _Bad(seen | bits, bad) if bad else seen | bits
         if _cacheable(name, value):
-            if kin is not None and not bad and not self._windows and self._is_only(name, kin[0]):
-                self._memory.put(known, (name, kin), result)
+            if kin is not None and not bad and self._is_of_kin(name, kin, repository):
+                self._memory.put(known, (name, kin), seen)
             self._memory.put(known, item, result)
         return result
 
-    def _is_only(self, name: str, role: int) -> bool:
-        """Whether a parameter of that name has no other role than the one its value looks like."""
+    def _is_of_kin(self, name: str, kin: tuple[int, str], repository: bool) -> bool:
+        """Whether a value that is fine tells that all of its kin are.
+
+        Not so of one that has another role than it looks like, nor of an allowed file or folder itself: there the
+        folder around it isn't allowed.
+        """
+        role, around = kin
         named, _ = self._roles.named(name)
-        return named | role == role
+        if self._windows or named | role != role:
+            return False
+        return role == NEITHER or all(part.fine for part in self._judge(name, around, repository))
 
     def _judge(self, name: object, value: object, repository: bool) -> list[Finding]:
         found: list[Finding] = []
@@ -286,6 +318,15 @@ class ToolJudge:
         if row.allowed_domains is not None and not seen & URL:
             found.append(Finding("domain", Verdict.NOT_EVALUABLE, "", reason))
         return tuple(found) if found else _NONE
+
+
+def _bits(value: object, own: tuple[str, ...]) -> int:
+    """The bits of the marks of a value, nested ones too."""
+    if type(value) is str:
+        return bits_of(value, own)
+    if value is None or isinstance(value, int | float):
+        return 0
+    return bits_in(value, partial(bits_of, own=own))
 
 
 def _text(value: object) -> str:
@@ -338,27 +379,19 @@ def _cacheable(name: object, value: object) -> bool:
     )
 
 
-def _address(text: str) -> str:
-    """An address in one spelling, so that equal addresses are equal text."""
-    return _address_of(text) if len(text) <= _MAX_KEPT_NAME else text
-
-
-@lru_cache(maxsize=8_192)
-def _address_of(text: str) -> str:
-    try:
-        address = ip_address(text.strip().strip("[]"))
-    except ValueError:
-        return text
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)
-
-
 class Judge:
-    """The judge of one policy. A changed policy needs a new one."""
+    """The judge of one policy. A changed policy needs a new one.
 
-    def __init__(self, policy: Policy) -> None:
+    Attributes:
+        own: Files that no tool has to change: the policy itself, and the logs that are watched.
+
+    Args:
+        logs: The paths of those.
+    """
+
+    def __init__(self, policy: Policy, logs: tuple[str, ...] = ()) -> None:
         self.policy = policy
+        self.own = (*((str(policy.path),) if policy.path is not None else ()), *logs)
         self._tools: dict[str, ToolJudge] = {}
         self._memory = _Memory()
         revoked: dict[tuple[PrincipalKind, str], tuple[Revocation, ...]] = {}
@@ -368,7 +401,7 @@ class Judge:
         self._revoked = revoked
         lockouts: dict[tuple[str | None, str | None], tuple[Lockout, ...]] = {}
         for lockout in policy.lockouts:
-            whom = (lockout.key, None if lockout.source_ip is None else _address(lockout.source_ip))
+            whom = (lockout.key, None if lockout.source_ip is None else canonical(lockout.source_ip))
             lockouts[whom] = (*lockouts.get(whom, ()), lockout)
         self._lockouts = lockouts
 
@@ -377,7 +410,7 @@ class Judge:
         judge = self._tools.get(tool)
         if judge is None:
             kept = len(self._tools) < MAX_TOOLS and len(tool) <= _MAX_KEPT_NAME
-            judge = ToolJudge(self.policy, tool, self._memory if kept else None)
+            judge = ToolJudge(self.policy, tool, self._memory if kept else None, self.own)
             if kept:
                 self._tools[tool] = judge
         return judge
@@ -405,7 +438,7 @@ class Judge:
         lockouts = self._lockouts
         if not lockouts:
             return ()
-        address = None if source_ip is None else _address(source_ip)
+        address = None if source_ip is None else canonical(source_ip)
         found: tuple[Lockout, ...] = ()
         if key is not None:
             found += lockouts.get((key, None), ())

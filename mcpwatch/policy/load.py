@@ -91,6 +91,7 @@ _ALERTS: Final[Mapping[str, Reader]] = {
     "auth_failures_within": duration,
     "enforcement_grace": duration_or_zero,
     "allowed_lateness": duration_or_zero,
+    "token_lifetime": duration,
 }
 _LOCKOUT: Final[Mapping[str, Reader]] = {
     "enforce": flag,

@@ -57,6 +57,8 @@ class Alerts:
     auth_failures_within: int = 5 * MINUTE
     enforcement_grace: int = 10 * SECOND
     allowed_lateness: int = 120 * SECOND
+    token_lifetime: int = 15 * MINUTE
+    """Longest time from issue to expiry that a JWT may have."""
 
 
 @dataclass(frozen=True, slots=True)

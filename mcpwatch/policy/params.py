@@ -37,6 +37,10 @@ class Known:
     urls: frozenset[str] = frozenset()
     neither: frozenset[str] = frozenset()
     """Parameters whose names mislead: a `target` that is a branch, a `path` inside a repository."""
+    uris: frozenset[str] = frozenset()
+    """Parameters whose scheme says what they are: a file, something on the web, or a name that the server gave."""
+    holders: frozenset[str] = frozenset()
+    """Parameters whose name is that of free text, and which may hold a structure with paths all the same."""
     inert: bool = False
     """Takes neither paths nor URLs at all."""
 
@@ -45,19 +49,56 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _known(paths: str = "", urls: str = "", neither: str = "", *, inert: bool = False) -> Known:
-    return Known(_names(paths), _names(urls), _names(neither), inert)
+def _known(
+    paths: str = "",
+    urls: str = "",
+    neither: str = "",
+    *,
+    uris: str = "",
+    holders: str = "",
+    inert: bool = False,
+) -> Known:
+    return Known(
+        _names(paths), _names(urls), _names(neither), uris=_names(uris), holders=_names(holders), inert=inert
+    )
 
 
 _INERT: Final = _known(inert=True)
 _SHELL: Final = _known(
-    "cwd workdir working_directory working_dir", neither="command cmd args commands script"
+    "cwd workdir working_directory working_dir directory",
+    neither="command cmd args arguments commands script shell input stdin env environment",
 )
-_REPOSITORY: Final = _known(neither="path paths files source target head base ref branch")
+_TWO_PATHS: Final = _known("source destination from to src dst old new old_path new_path target link")
+_SEARCH: Final = _known("path", neither="pattern patterns exclude_patterns file_pattern")
+_GIT: Final = _known(
+    "repo_path files",
+    neither="target source base_branch branch_name revision branch_type contains not_contains",
+)
+_REPOSITORY: Final = _known(
+    neither="path paths path_filter file files file_path previous_path filename source target head base ref branch"
+)
+_GIST: Final = _known(neither="filename files")
+# `target` and `element` of a browser are places on the page
+_PAGE: Final = "target element start_target end_target start_element end_element ref function"
+_BROWSER: Final = _known(neither=_PAGE, inert=True)
+_BROWSER_FILE: Final = _known("filename path paths", neither=_PAGE + " filter static part data")
+_COOKIE: Final = _known(neither="domain path value", inert=True)
+
+RESOURCE_READ: Final = "resources/read"
+"""The MCP request that reads a resource; `known_tool` knows it among the tools."""
 
 # Names alone settle most tools (read_file, fetch, browser_navigate, …); here is only what they don't.
 _TABLE: Final[tuple[tuple[str, Known], ...]] = (
     ("calculator datetime text_transform get_current_time convert_time sequentialthinking", _INERT),
+    # filesystem
+    ("search_files directory_tree list_directory list_directory_with_sizes search_within_files", _SEARCH),
+    (
+        "move_file rename_file copy_file move_directory copy_directory rename_directory create_symlink",
+        _TWO_PATHS,
+    ),
+    ("move copy rename symlink link", _TWO_PATHS),
+    ("read_multiple_files", _known("paths")),
+    ("list_allowed_directories", _INERT),
     # memory
     (
         "create_entities create_relations add_observations delete_entities delete_observations delete_relations"
@@ -70,36 +111,77 @@ _TABLE: Final[tuple[tuple[str, Known], ...]] = (
         " slack_get_channel_history slack_get_thread_replies slack_get_user_profile",
         _INERT,
     ),
+    # brave-search, google-drive, google-maps, sentry
+    ("brave_web_search brave_local_search gdrive_search gdrive_read_file", _INERT),
+    (
+        "maps_directions maps_distance_matrix",
+        _known(neither="origin origins destination destinations", inert=True),
+    ),
+    ("get_sentry_issue", _known(neither="issue_id_or_url", inert=True)),
+    # everything
+    (
+        "get_sum get_env print_env long_running_operation trigger_long_running_operation sample_llm"
+        " trigger_sampling_request get_tiny_image annotated_message get_annotated_message get_resource_reference"
+        " get_resource_links get_roots_list get_structured_content",
+        _INERT,
+    ),
+    ("gzip_file_as_resource", _known(urls="data", neither="name")),
     # git: `target` and `source` are revisions
     (
         "git_status git_diff_unstaged git_diff_staged git_diff git_commit git_reset git_log git_create_branch"
         " git_checkout git_show git_init git_branch git_add",
-        _known("repo_path files", neither="target source base_branch branch_name revision"),
+        _GIT,
     ),
     # github, gitlab: paths are inside a repository, not on this machine
     (
-        "create_or_update_file get_file_contents push_files delete_file_contents search_code list_commits"
-        " create_pull_request get_pull_request_files create_branch list_branches fork_repository",
+        "create_or_update_file get_file_contents push_files delete_file_contents get_repository_tree search_code"
+        " list_commits get_commit create_pull_request get_pull_request_files create_branch list_branches"
+        " fork_repository add_comment_to_pending_review create_merge_request_thread",
         _REPOSITORY,
     ),
+    ("create_gist update_gist", _GIST),
     # sqlite, postgres
-    ("read_query write_query query list_tables describe_table create_table append_insight", _INERT),
-    # puppeteer, playwright
-    ("puppeteer_navigate browser_navigate browser_tab_new", _known(urls="url")),
-    ("browser_file_upload", _known("paths")),
     (
-        "puppeteer_click puppeteer_fill puppeteer_select puppeteer_hover puppeteer_evaluate browser_click"
-        " browser_type browser_hover browser_drag browser_select_option browser_press_key browser_wait_for",
+        "read_query write_query query list_tables describe_table create_table append_insight execute_sql"
+        " list_schemas list_objects get_object_details explain_query",
         _INERT,
     ),
+    ("open_database connect_database attach_database", _known("path database db db_path filename")),
+    # puppeteer, playwright
+    ("puppeteer_navigate browser_navigate browser_tab_new browser_tabs", _known(urls="url")),
+    ("puppeteer_screenshot", _known(neither="name selector")),
+    (
+        "browser_file_upload browser_drop browser_take_screenshot browser_pdf_save browser_snapshot"
+        " browser_evaluate browser_run_code_unsafe browser_console_messages browser_network_requests"
+        " browser_network_request browser_start_video browser_storage_state browser_set_storage_state",
+        _BROWSER_FILE,
+    ),
+    (
+        "puppeteer_click puppeteer_fill puppeteer_select puppeteer_hover puppeteer_evaluate browser_click"
+        " browser_type browser_hover browser_drag browser_select_option browser_press_key browser_wait_for"
+        " browser_fill_form browser_highlight browser_hide_highlight browser_generate_locator browser_find"
+        " browser_verify_value browser_verify_list_visible browser_verify_text_visible",
+        _BROWSER,
+    ),
+    ("browser_route browser_unroute", _known(neither="pattern headers", inert=True)),
+    ("browser_resume", _known(neither="location", inert=True)),
+    ("browser_cookie_list browser_cookie_set browser_cookie_get browser_cookie_delete", _COOKIE),
     # shells and process tools, Desktop Commander among them
     (
         "shell_execute bash shell sh execute_shell run_shell shell_exec run_shell_command execute_command"
         " run_command terminal start_process interact_with_process",
         _SHELL,
     ),
-    ("read_multiple_files", _known("paths")),
-    ("start_search", _known("path", neither="pattern")),
+    ("start_search", _SEARCH),
+    # a PDF is put together from others, whose paths stand in its content
+    ("write_pdf", _known("path output_path", holders="content")),
+    (
+        "read_process_output force_terminate kill_process list_processes list_sessions list_searches stop_search"
+        " get_more_search_results get_usage_stats get_recent_tool_calls get_prompts get_config",
+        _INERT,
+    ),
+    # the requests for resources
+    ("resources/read resources/subscribe resources/unsubscribe", _known(uris="uri")),
 )
 
 KNOWN_TOOLS: Final[Mapping[str, Known]] = {name: known for names, known in _TABLE for name in names.split()}
@@ -109,7 +191,7 @@ PATH_NAMES: Final = _names(
     "path paths file files filename filenames file_name file_names filepath filepaths dir dirs directory"
     " directories folder folders source sources destination destinations src dst dest target targets cwd root"
     " roots workdir working_directory working_dir output_path output_file output_dir input_file input_path"
-    " save_as log_file db_path database_path pathname"
+    " save_as log_file db_path database_path pathname workspace_root project_root"
 )
 """Names of parameters that hold paths."""
 
@@ -123,22 +205,28 @@ TEXT_NAMES: Final = _names(
     "content contents text body query message messages prompt command cmd commands script code sql html markdown"
     " description title subject comment summary reason thought note notes pattern regex old_text new_text"
     " old_string new_string old_str new_str insert_text file_text replacement search search_query question answer"
+    " exclude_patterns include_patterns"
     " instructions system expression selector template diff patch snippet caption"
 )
 """Names of free text, which is never taken for a path or URL by its shape."""
 
-_PATH_ENDINGS: Final = re.compile(r"_(?:path|paths|file|files|filename|dir|directory|folder)$")
+_PATH_ENDINGS: Final = re.compile(
+    r"_(?:paths?|files?|filenames?|filepaths?|dirs?|director(?:y|ies)|folders?)$"
+)
 _URL_ENDINGS: Final = re.compile(r"_(?:url|urls|uri|uris|host|hostname|domain|endpoint|webhook)$")
 _NOT_PATHS: Final = _names(
     "json_path url_path class_path css_path xml_path object_path api_path key_path is_file is_dir"
 )
 
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# A server may strip blanks and quotes first, and a path that starts in the right folder may climb out of it later.
 _PATH_SHAPE: Final = re.compile(
-    r"/|~[/\\]|~$|[A-Za-z]:[\\/]|\\\\|(?i:file:)|(?i:\.|%2e){1,2}(?:[\\/]|(?i:%2f|%5c))|%(?:25)*(?i:2f|5c)"
+    r"[\s\"'\ufeff]*(?:/|~[/\\]|~$|[A-Za-z]:[\\/]|\\\\|(?i:file:)|(?i:\.|%2e){1,2}(?:[\\/]|(?i:%2f|%5c))|%(?:25)*(?i:2f|5c))"
+    r"|(?!\S*://)\S*?(?i:[/\\]|%2f|%5c)(?i:\.|%2e){2}(?:[/\\]|(?i:%2f|%5c)|$)"
 )
 _URL_SHAPE: Final = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:[/\\]{1,}\S*\s*", re.ASCII)
 _DRIVE_SHAPE: Final = re.compile(r"[A-Za-z]:[\\/]")
+_SCHEME_SHAPE: Final = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 
 _REDACTED: Final = re.compile(
     r"[\[<({]+(?i:redacted|masked|hidden|removed|filtered|omitted|scrubbed)(?:[:\s][^\]>)}]*)?[\]>)}]+"
@@ -162,8 +250,9 @@ def _plain(name: str) -> str:
 
 def known_tool(tool: str) -> Known | None:
     """What is known of a tool by its name, without a prefix that names its server (`mcp__git__git_add`)."""
-    bare = re.split(r"__|[./:]", tool[-256:])[-1]
-    return KNOWN_TOOLS.get(plain_name(bare))
+    tool = tool[-256:]
+    bare = re.split(r"__|[./:]", tool)[-1]
+    return KNOWN_TOOLS.get(tool) or KNOWN_TOOLS.get(plain_name(bare))
 
 
 def withheld(text: str) -> bool:
@@ -241,6 +330,19 @@ class Roles:
             return True
         return plain in URL_NAMES or _URL_ENDINGS.search(plain) is not None
 
+    def scheme_decides(self, name: str) -> bool:
+        """Whether only its scheme says what a value is, unless the policy names the parameter."""
+        return (
+            self.known is not None
+            and plain_name(name) in self.known.uris
+            and self.path_params is None
+            and self.url_params is None
+        )
+
+    def holds(self, name: str) -> bool:
+        """Whether a parameter with the name of free text may be a structure with paths in it."""
+        return self.known is not None and plain_name(name) in self.known.holders
+
     def sure(self, name: str) -> bool:
         """Whether a value of another type than text is worth telling, as the policy or the table names it."""
         plain = plain_name(name)
@@ -258,6 +360,15 @@ class Roles:
         if self.url_params is None and _URL_SHAPE.fullmatch(text) and not _DRIVE_SHAPE.match(text):
             role |= URL
         return role
+
+
+def _of_scheme(text: str) -> int:
+    """The role of a URI. Its scheme may be any word that a server made up: then it is neither."""
+    bare = re.sub(r"[\x00-\x20]", "", text[:_MAX_SHAPED])
+    scheme = None if _DRIVE_SHAPE.match(bare) else _SCHEME_SHAPE.match(bare)
+    if scheme is None:
+        return PATH if _PATH_SHAPE.match(text[:_MAX_SHAPED]) else NEITHER
+    return {"file": PATH, "http": URL, "https": URL, "ws": URL, "wss": URL}.get(scheme[1].lower(), NEITHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,18 +391,21 @@ def parts_of(roles: Roles, name: str, value: object) -> Iterator[Part]:
         name, value, outer, depth, parsed = waiting.pop()
         budget -= 1
         role, open_shape = roles.named(name)
+        inside = open_shape or roles.holds(name)
         role |= outer
         if budget < 0 or depth > MAX_DEPTH:
             yield Part(name, None, PATH | URL, "nested too deep or too many values")
             return
         if isinstance(value, str):
-            if open_shape:
+            if roles.scheme_decides(name):
+                role = _of_scheme(value)
+            elif open_shape:
                 role |= roles.shaped(value)
             if role:
                 yield Part(name, value, role)
-            if (role or open_shape) and not parsed and (inner := _from_json(value)) is not None:
+            if (role or inside) and not parsed and (inner := _from_json(value)) is not None:
                 waiting.append((name, inner, outer, depth + 1, True))
-        elif not role and not open_shape:
+        elif not role and not inside:
             continue  # a payload, whatever its structure
         elif isinstance(value, Mapping):
             for key, item in value.items():

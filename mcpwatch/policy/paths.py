@@ -21,7 +21,11 @@ from mcpwatch.text import safe
 
 MAX_LENGTH: Final = 4_096
 """Longer paths are judged as written and are ambiguous at best; no file system takes them."""
-_MAX_READINGS: Final = 64
+MAX_NAME: Final = 255
+"""A longer name of a file or folder is ambiguous at best: file systems refuse it, careless servers cut it."""
+_MAX_READINGS: Final = 128
+# A path made to cost time gets fewer: this many characters are read over and over, and the rest is ambiguous.
+_MAX_READ: Final = 65_536
 _MAX_ROUNDS: Final = 5
 _SHOWN_ROOTS: Final = 3
 
@@ -31,7 +35,7 @@ _MAC_ROOTS: Final = ("/Users/", "/Volumes/", "/Library/", "/Applications/", "/Sy
 _DRIVE_ROOT: Final = re.compile(r"[A-Za-z]:(?:[\\/]|$)|\\\\")
 
 # Anything that could make another reading differ from the one as written.
-_SUSPECT: Final = re.compile(r"[^ -~]|[%\\;$`~?#:&]|\.\.|0x")
+_SUSPECT: Final = re.compile(r"[^ -~]|[%\\;$`~?#:&]|\.[.\"']|0x|^[ \"']")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,37 +86,39 @@ _PROC: Final = frozenset({"self", "thread-self"})
 _PROC_LINKS: Final = frozenset({"root", "cwd", "exe", "fd", "fdinfo", "map_files", "ns"})
 
 
-def _is_magic(parts: list[str]) -> bool:
-    """Whether the components pass through a /proc link such as /proc/self/root, /proc/1/fd, /dev/fd."""
-    for i, part in enumerate(parts):
-        if part == "proc" and len(parts) > i + 2 and (parts[i + 1] in _PROC or parts[i + 1].isdecimal()):
-            task = len(parts) > i + 4 and parts[i + 2] == "task"
-            if parts[i + 4 if task else i + 2] in _PROC_LINKS:
-                return True
-    return len(parts) > 2 and parts[0] == "dev" and parts[1] == "fd"
+def _leads_out(parts: list[str]) -> bool:
+    """Whether the last component is a link such as /proc/self/root, /proc/1/task/1/cwd, /dev/fd."""
+    above = parts[:-1]
+    if above == ["dev"]:
+        return parts[-1] == "fd"
+    if len(above) > 3 and above[-2] == "task":
+        above = above[:-2]
+    return len(above) > 1 and above[-2] == "proc" and (above[-1] in _PROC or above[-1].isdecimal())
 
 
-def _collapse(parts: list[str], start: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _collapse(parts: list[str], start: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
+    """The components without `.`, `..` and empty ones, and whether the way passes through a link of /proc."""
     out = list(start)
+    magic = False
     for part in parts:
         if part == "..":
             if out:
                 out.pop()
         elif part and part != ".":
             out.append(part)
-    return tuple(out)
+            magic = magic or (part in _PROC_LINKS and _leads_out(out))
+    return tuple(out), magic
 
 
 def _windows_part(part: str) -> str:
-    # Windows drops blanks and dots at the end of a name, so `.. ` is `..` and `data.` is `data`
-    bare = part.rstrip(" ")
-    return bare if bare in (".", "..") else part.rstrip(" .")
+    # `x:stream` is a stream of x; blanks and dots at the end of a name are dropped, so `.. ` is `..`
+    bare = part.partition(":")[0].rstrip(" ")
+    return bare if bare in (".", "..") else bare.rstrip(" .")
 
 
 def _split_windows(text: str) -> tuple[str | None, list[str]]:
     """The anchor (None for a relative path) and the components of a Windows path."""
     text = text.replace("\\", "/")
-    text = re.sub(r"^//[?.]/(?:UNC/)?", lambda m: "//" if "UNC" in m.group() else "", text)
     if text.startswith("//"):
         host, _, rest = text[2:].partition("/")
         share, _, rest = rest.partition("/")
@@ -131,14 +137,9 @@ def _place(text: str, base: _Place, windows: bool) -> _Place:
         anchor, parts = _split_windows(text)
     else:
         anchor, parts = ("" if text.startswith("/") else None), text.split("/")
-    named = [part for part in parts if part and part != "."]
     if anchor is None:
-        collapsed = _collapse(parts, base.parts)
-        return _Place(
-            base.anchor, collapsed, _is_magic(list(base.parts) + named) or _is_magic(list(collapsed))
-        )
-    collapsed = _collapse(parts)
-    return _Place(anchor, collapsed, _is_magic(named) or _is_magic(list(collapsed)))
+        return _Place(base.anchor, *_collapse(parts, base.parts))
+    return _Place(anchor, *_collapse(parts))
 
 
 @lru_cache(maxsize=256)
@@ -180,15 +181,23 @@ _SPELLED_CHARS: Final = {
 # What Unicode compatibility folding, code page conversion or a careless reader turns into a dot or a slash.
 _LOOK_ALIKE: Final = str.maketrans(
     dict.fromkeys("․﹒．。｡\uf02e", ".")
-    | {"‥": ".."}
+    | {"‥": "..", "︰": "..", "…": "...", "︙": "..."}
     | dict.fromkeys("／∕⁄⧸╱\uf02f\uefc8\uf025", "/")
     | dict.fromkeys("＼﹨∖⧵╲\uf05c", "\\")
+    | dict.fromkeys("％﹪", "%")
+    | {
+        wide: chr(wide - 0xFEE0)
+        for wide in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF27), *range(0xFF41, 0xFF47))
+    }
 )
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+# What terminals don't show and some file systems drop from names.
+_UNSEEN: Final = re.compile("[\x00-\x1f\x7f\xad\u200b-\u200f\u2060-\u2064\ufeff]")
 _PARAMETER: Final = re.compile(r"[;?#][^/\\]*")
 _BLANKS: Final = re.compile(r"(^|/)\s*(\.{1,2})\s+(?=/|$)|(^|/)\s+(\.{1,2})(?=/|$)")
 _WILD_DOTS: Final = re.compile(r"(^|[/\\])(?:\.\?|\?\.|\?\?)(?=[/\\]|$)")
 _CLIMB: Final = re.compile(r"\.\.[/\\]")
+# A last `...` is how Go names all packages below a folder, and climbs only once something follows it.
+_DOT_RUN: Final = re.compile(r"(?:^|(?<=[/\\]))(?:\.{3,}(?=[/\\])|\.{4,}$)")
 
 
 def _decode_percent(text: str) -> str:
@@ -206,7 +215,11 @@ def _decode_spelled(text: str) -> str:
 
 
 def _strip_blanks(text: str) -> str:
-    return _BLANKS.sub(lambda m: (m[1] or m[3] or "") + (m[2] or m[4]), _CONTROL.sub("", text))
+    return _BLANKS.sub(lambda m: (m[1] or m[3] or "") + (m[2] or m[4]), _UNSEEN.sub("", text)).strip()
+
+
+def _climbs(dots: re.Match[str]) -> str:
+    return "/".join([".."] * (len(dots[0]) - 1))
 
 
 def _filter_climbs(text: str) -> str:
@@ -217,16 +230,24 @@ def _filter_climbs(text: str) -> str:
 
 _READINGS: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("{escape} is decoded", _decode_percent),
-    ("spelled-out characters are decoded", _decode_spelled),
+    ("{spelled} is decoded", _decode_spelled),
     ("look-alike characters are folded", lambda text: text.translate(_LOOK_ALIKE)),
     ("backslashes separate", lambda text: text.replace("\\", "/")),
     ("; parameters are stripped", lambda text: _PARAMETER.sub("", text)),
     ("blanks are stripped", _strip_blanks),
+    ("quotes are stripped", lambda text: text.replace('"', "").replace("'", "")),
     ("? matches a dot", lambda text: _WILD_DOTS.sub(r"\1..", text)),
     ("../ is filtered out", _filter_climbs),
+    ("runs of dots climb, as on old Windows", lambda text: _DOT_RUN.sub(_climbs, text)),
 )
-"""What a server might do to a path before it opens it; `{escape}` is the escape found."""
+"""What a server might do to a path before it opens it. `{…}` is where what it is done to is shown."""
+_POSIX_READINGS: Final = (
+    *_READINGS,
+    ("backslashes are dropped, as shells do", lambda text: re.sub(r"\\(.)", r"\1", text)),
+)
+"""Where a backslash does not separate."""
 
+_OVERLONG_REASON: Final = "holds overlong UTF-8, which careless decoders take for dots and slashes"
 _ANYWHERE: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"`"), "holds a backtick, which shells run"),
     (
@@ -234,17 +255,20 @@ _ANYWHERE: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         "holds a variable, which shells expand",
     ),
     (re.compile(r"(?:^|[/\\])%[A-Za-z_]{3,}%(?=[/\\]|$)"), "holds a variable, which Windows expands"),
-    (_OVERLONG_TEXT, "holds overlong UTF-8"),
-    (re.compile(r"\x00"), "holds a NUL once decoded"),
+    (_OVERLONG_TEXT, _OVERLONG_REASON),
+    (re.compile(r"\x00"), "cut short once an escaped NUL is decoded"),
 )
 """What makes the text unreadable wherever it stands."""
 
 _AT_START: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"~(?:[A-Za-z_][\w.-]*|[+-])?(?:[/\\]|$)"), "leads to a home folder if ~ is expanded"),
     (re.compile(r"\$[A-Za-z_]\w*(?:[/\\]|$)"), "holds a variable, which shells expand"),
-    (re.compile(r"\\\\"), "is a network share to Windows"),
-    (re.compile(r"[A-Za-z]:(?!:)"), "names a drive"),
-    (re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(?i:file|jar|data|expect|netdoc):"), "is a URL"),
+    (re.compile(r"\\\\"), "on a network share once read as Windows does"),
+    (re.compile(r"[A-Za-z]:(?!:)"), "on a drive once read as Windows does"),
+    (
+        re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(?i:file|jar|data|expect|netdoc|phar|url):"),
+        "elsewhere once read as a URL",
+    ),
 )
 """What leads elsewhere when the path begins with it."""
 
@@ -261,7 +285,7 @@ def _unreadable(text: str, at_start: bool, windows: bool) -> str | None:
         raw = unquote_to_bytes(_WIDE_ESCAPE.sub("", text).encode("utf-8", "surrogatepass"))
         # only what the escapes add counts: letters beyond ASCII are correct UTF-8 by construction
         if _OVERLONG.search(raw) and not _is_utf8(raw):
-            return "holds overlong UTF-8"
+            return _OVERLONG_REASON
     return None
 
 
@@ -273,27 +297,44 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _other_readings(text: str) -> Iterator[tuple[str, str] | None]:
+def _decoded(text: str) -> str:
+    for _ in range(_MAX_ROUNDS):
+        text = _decode_percent(text)
+    return text
+
+
+def _shown(text: str) -> dict[str, str]:
+    """The first escape and the first spelled-out character, each of ASCII only, for reasons.
+
+    An escape that stands for a dot or a separator is a better example than one of a letter.
+    """
+    escapes = [match[0] for match in _ESCAPES.finditer(text)]
+    telling = [escape for escape in escapes if set("./\\") & set(_decoded(escape))]
+    spelled = _SPELLED.search(text)
+    return {
+        "escape": (*telling, *escapes, "%")[0][:24].lower(),
+        "spelled": spelled[0].lower() if spelled else "a spelled-out character",
+    }
+
+
+def _other_readings(text: str, windows: bool) -> Iterator[tuple[str, str] | None]:
     """Each other text a server might see, with what it did to get there; None when there is no end to them."""
+    readings = _READINGS if windows else _POSIX_READINGS
+    most = min(_MAX_READINGS, _MAX_READ // (len(text) + 1))
     seen = {text}
-    found = _ESCAPES.search(text)
-    escape = found.group()[:24].lower() if found else "%"
     waiting: list[tuple[str, tuple[int, ...]]] = [(text, ())]
     for current, steps in waiting:
-        for number, (_, apply) in enumerate(_READINGS):
+        for number, (_, apply) in enumerate(readings):
             new = apply(current)
             if new in seen:
                 continue
-            if len(seen) >= _MAX_READINGS or (number == 0 and steps.count(0) >= _MAX_ROUNDS):
+            if len(seen) >= most or (number == 0 and steps.count(0) >= _MAX_ROUNDS):
                 yield None
                 return
             seen.add(new)
             taken = (*steps, number)
             waiting.append((new, taken))
-            yield (
-                new,
-                " and ".join(_READINGS[step][0] for step in dict.fromkeys(taken)).replace("{escape}", escape),
-            )
+            yield new, " and ".join(readings[step][0] for step in dict.fromkeys(taken))
 
 
 _FILE_URI: Final = re.compile(r"file:(//([^/\\]*))?", re.IGNORECASE)
@@ -308,6 +349,18 @@ def _from_uri(text: str, windows: bool) -> str | None:
         return None
     path = _decode_percent(text[match.end() :])
     return path[1:] if windows and re.match(r"/[A-Za-z]:", path) else path
+
+
+_EXTENDED: Final = re.compile(r"[\\/]{2}[?.][\\/](?:UNC(?P<share>[\\/])|(?=[A-Za-z]:))", re.IGNORECASE)
+
+
+def _plain_windows(text: str) -> str:
+    r"""The path without the `\\?\` that lifts the limit on its length. Other such names are devices."""
+    return (
+        _EXTENDED.sub(lambda match: "\\\\" if match["share"] else "", text, count=1)
+        if _EXTENDED.match(text)
+        else text
+    )
 
 
 def judge_path(
@@ -331,7 +384,7 @@ def judge_path(
         return Finding("path", Verdict.NOT_EVALUABLE, "", "not text")
     if not value:
         return Finding("path", Verdict.NOT_EVALUABLE, "", "empty")
-    if not windows and len(value) <= MAX_LENGTH and _SUSPECT.search(value) is None:
+    if not windows and len(value) <= MAX_NAME and _SUSPECT.search(value) is None:
         for root, reason in _plain_roots(allowed):
             if value.startswith(root) and _PROC_OR_DEV.search(value) is None:
                 return Finding("path", Verdict.ALLOWED, value, reason)
@@ -365,6 +418,8 @@ def _judge(value: str, allowed: tuple[str, ...], base_dir: str | None, windows: 
         return Verdict.VIOLATION, "a file: URI of another host"
     if "\0" in text:
         return Verdict.VIOLATION, "holds a NUL"
+    if windows:
+        text = _plain_windows(text)
     place = _place(text, bounds.base, windows)
     if place.magic:
         return Verdict.VIOLATION, "passes through a /proc link that leads out of any folder"
@@ -376,6 +431,11 @@ def _judge(value: str, allowed: tuple[str, ...], base_dir: str | None, windows: 
         return Verdict.AMBIGUOUS, f"{within} as written; {other}"
     if len(text) > MAX_LENGTH:
         return Verdict.AMBIGUOUS, f"{within} as written; too long to read in every way"
+    if len(text) > MAX_NAME and max(map(len, place.parts), default=0) > MAX_NAME:
+        return (
+            Verdict.AMBIGUOUS,
+            f"{within} as written; holds a name that is cut short or refused for its length",
+        )
     return Verdict.ALLOWED, within if root.text else "relative, no base_dir in the policy (assumed inside)"
 
 
@@ -404,7 +464,7 @@ def _elsewhere(text: str, root: _Root, bounds: _Bounds) -> str | None:
     prefix = text[: len(text) - len(rest)]
     if (why := _unreadable(rest, not prefix, bounds.windows)) is not None:
         return why
-    for reading in _other_readings(rest):
+    for reading in _other_readings(rest, bounds.windows):
         if reading is None:
             return "encoded over and over"
         other, how = reading
@@ -412,5 +472,5 @@ def _elsewhere(text: str, root: _Root, bounds: _Bounds) -> str | None:
             return why
         place = _place(prefix + other, bounds.base, bounds.windows)
         if place.magic or bounds.root_of(place) is None:
-            return f"outside once {how}"
+            return f"outside once {how.format_map(_shown(rest))}"
     return None

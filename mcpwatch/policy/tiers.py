@@ -44,21 +44,12 @@ VERBS: Final[Mapping[Tier, frozenset[str]]] = MappingProxyType(
 )
 """Words in a tool's name that tell its tier, where nothing else does. The higher tier wins."""
 
-SHELL_TOOLS: Final = frozenset(
-    {
-        "shell_execute",
-        "bash",
-        "shell",
-        "sh",
-        "execute_shell",
-        "run_shell",
-        "shell_exec",
-        "run_shell_command",
-        "execute_command",
-        "run_command",
-        "terminal",
-    }
-)
+_SHELLS: Final = """
+shell_execute bash shell sh zsh cmd powershell pwsh terminal exec execute_shell run_shell shell_exec local_shell
+execute_bash run_bash run_shell_command execute_command run_command run_in_terminal run_terminal_cmd
+run_terminal_command execute_shell_command start_process interact_with_process
+"""
+SHELL_TOOLS: Final = frozenset(_SHELLS.split())
 """Tools that run whatever they are told: any call of one is reported, allowed or not."""
 
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", re.ASCII)
@@ -74,7 +65,7 @@ def bare_name(tool: str) -> str:
 
 def is_shell(tool: str) -> bool:
     """Whether the tool is one of `SHELL_TOOLS`, behind an `mcp__server__` prefix or with hyphens too."""
-    return bare_name(tool).replace("-", "_") in SHELL_TOOLS
+    return bare_name(tool).strip().replace("-", "_") in SHELL_TOOLS
 
 
 def words(tool: str) -> frozenset[str]:
@@ -84,6 +75,28 @@ def words(tool: str) -> frozenset[str]:
     """
     name = tool.split("__", 2)[-1] if tool.startswith("mcp__") else tool
     return frozenset(word.lower() for word in _WORDS.findall(name[:_LONGEST_NAME]))
+
+
+_READ_VERBS: Final = VERBS[Tier.MEDIUM] | frozenset(
+    {"copy", "move", "edit", "send", "upload", "push", "import"}
+)
+_WRITES: Final = """
+write delete create update insert put patch edit append overwrite save store set add move rename copy remove truncate
+replace editor modify change upsert generate export commit clone sync configure
+install upload download chmod chown mkdir rm unlink purge wipe restore apply touch extract link
+"""
+_WRITE_VERBS: Final = frozenset(_WRITES.split())
+
+
+def may_read(tool: str) -> bool:
+    """Whether a call of the tool may give back what is in a file; not so if its name only speaks of writing."""
+    found = words(tool)
+    return is_shell(tool) or bool(found & _READ_VERBS) or not found & _WRITE_VERBS
+
+
+def may_write(tool: str) -> bool:
+    """Whether a call of the tool changes files, as far as its name tells."""
+    return is_shell(tool) or bool(words(tool) & _WRITE_VERBS)
 
 
 @lru_cache(maxsize=4_096)

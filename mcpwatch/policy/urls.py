@@ -67,11 +67,13 @@ _EMBEDDED: Final = tuple(
 )
 """IPv6 forms that carry an IPv4 address, and how far from the right it stands, in bits."""
 _TEREDO: Final = IPv6Network("2001::/32")
-# Public DNS names that resolve to the address they spell.
+# Public DNS names that resolve to the address they spell, in decimal, hexadecimal or as IPv6 with dashes.
+_SPELLING_ZONE: Final = r"\.(?:[\w-]+\.)*(?:nip\.io|sslip\.io|xip\.io|traefik\.me|lvh\.me)$"
 _SPELLED_ADDRESS: Final = re.compile(
-    r"(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})\.(?:[\w-]+\.)*"
-    r"(?:nip\.io|sslip\.io|xip\.io|traefik\.me|lvh\.me)$"
+    r"(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})" + _SPELLING_ZONE
 )
+_SPELLED_HEX: Final = re.compile(r"(?:^|[.-])([0-9a-f]{8})" + _SPELLING_ZONE)
+_SPELLED_V6: Final = re.compile(r"(?:^|\.)([0-9a-f-]{2,39})" + _SPELLING_ZONE)
 
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _STRICT: Final = re.compile(
@@ -184,9 +186,22 @@ def _is_metadata(target: _Target) -> bool:
     if target.name in METADATA_NAMES:
         # `metadata` alone may be any word; with a scheme before it, it is a host
         return "." in target.name or bool(target.scheme)
-    spelled = _SPELLED_ADDRESS.search(target.name)
-    address = _address(".".join(spelled.groups())) if spelled else None
-    return address is not None and any(address in network for network in METADATA_NETWORKS)
+    return any(
+        inner in network
+        for address in _spelled_addresses(target.name)
+        for inner in _embedded(address)
+        for network in METADATA_NETWORKS
+    )
+
+
+def _spelled_addresses(name: str) -> Iterator[IPv4Address | IPv6Address]:
+    """The addresses that a public DNS name such as 169-254-169-254.nip.io spells."""
+    if (match := _SPELLED_ADDRESS.search(name)) and (address := _address(".".join(match.groups()))):
+        yield address
+    if match := _SPELLED_HEX.search(name):
+        yield IPv4Address(int(match[1], 16))
+    if (match := _SPELLED_V6.search(name)) and (address := _address(match[1].replace("-", ":"))):
+        yield address
 
 
 def _strict(text: str) -> _Target | None:

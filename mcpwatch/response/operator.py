@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -11,14 +10,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mcpwatch.policy.edit import Change, Disable, Enable, Lock, Restore, Revoke, Unlock, undo_of
+from mcpwatch.policy.edit import (
+    Change,
+    Disable,
+    Enable,
+    Lock,
+    Relock,
+    Restore,
+    Revoke,
+    Unlock,
+    Withdraw,
+    undo_of,
+)
 from mcpwatch.policy.edit import plan as plan_edit
-from mcpwatch.policy.load import read
+from mcpwatch.policy.load import parse, read
 from mcpwatch.policy.model import PRINCIPAL_KINDS, Policy, PolicyError, PrincipalKind
 from mcpwatch.policy.write import Written, apply, owner_change, writable
+from mcpwatch.response.lockout import Offender, ladder_length, stands_for_many
 from mcpwatch.response.plan import Plan, ResponseError, Target, Verb
 from mcpwatch.text import SafeText, safe
-from mcpwatch.times import DAY, format_duration
+from mcpwatch.times import format_duration
 
 SHOWN_DIFF_LINES: Final = 400
 
@@ -42,38 +53,21 @@ class Made:
     by: str
     unconfirmed: bool
     """Written, but the folder could not be synced: after a power cut the old file may be back."""
+    reverse: Change | None = None
+    """What takes it back, where that can be told."""
 
 
 def lockout_length(policy: Policy, key: str | None, source_ip: str | None, now_ns: int) -> int:
-    """How long the next lockout of that subject lasts, ns: a step up the ladder for each in the day before.
+    """How long a lockout of that subject lasts that begins now, ns: a step of the policy's ladder.
 
     Who is locked out stays so to the end of that: nothing is gained by locking twice.
     """
-    entries = [entry for entry in policy.lockouts if entry.key == key and entry.source_ip == source_ip]
-    left = max((entry.until - now_ns for entry in entries if entry.at <= now_ns < entry.until), default=0)
-    if left:
-        return left
-    before = sum(1 for entry in entries if now_ns - DAY < entry.at <= now_ns)
-    ladder = policy.lockout.durations
-    return ladder[min(before, len(ladder) - 1)]
-
-
-def stands_for_many(source_ip: str, policy: Policy) -> bool:
-    """Whether an address is this host or a proxy, behind which every caller may look the same."""
-    try:
-        address = _unmapped(source_ip)
-        proxies = [_unmapped(proxy) for proxy in policy.lockout.trusted_proxies]
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified or address in proxies
-
-
-def _unmapped(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address; an IPv4 one that is written as IPv6 is the IPv4 one."""
-    address = ipaddress.ip_address(text)
-    if isinstance(address, ipaddress.IPv6Address):
-        return address.ipv4_mapped or (address.sixtofour or address)
-    return address
+    whom = Offender(key, source_ip)
+    current = (
+        entry for entry in policy.lockouts if whom.is_subject(entry) and entry.at <= now_ns < entry.until
+    )
+    left = max((entry.until - now_ns for entry in current), default=0)
+    return left or ladder_length(policy, whom, now_ns)
 
 
 def change_for(
@@ -100,7 +94,7 @@ def change_for(
         if key is None and source_ip is None:
             raise ResponseError("a lockout needs a key or an address; this record names neither")
         if verb == "unlock":
-            return Unlock(key, source_ip)
+            return Unlock(key, source_ip, now_ns)
         if key is None and source_ip is not None and stands_for_many(source_ip, policy):
             raise ResponseError(
                 f"{safe(source_ip, 60)} is this host or a trusted proxy: everybody behind it would be locked out; "
@@ -220,7 +214,14 @@ class Operator:
             raise ResponseError(str(error)) from None
         except OSError as error:
             raise ResponseError(f"{safe(self.path)}: not written: {error.strerror}") from None
-        made = Made(change, plan.what, _at(change) or self._clock(), self.by, written is Written.UNCONFIRMED)
+        made = Made(
+            change,
+            plan.what,
+            _at(change) or self._clock(),
+            self.by,
+            written is Written.UNCONFIRMED,
+            undo_of(change, parse(plan.edit.before, self.path)),
+        )
         if written is not Written.UNCHANGED:
             self.made.append(made)
         return made
@@ -228,7 +229,7 @@ class Operator:
     def plan_undo(self) -> Plan:
         """The reverse of the newest change made here that was not undone. Raises ResponseError."""
         for number in range(len(self.made) - 1, -1, -1):
-            reverse = undo_of(self.made[number].change)
+            reverse = self.made[number].reverse
             if number in self._undone or reverse is None:
                 continue
             verb = _VERBS[type(reverse)]
@@ -240,7 +241,7 @@ class Operator:
     def undid(self, plan: Plan) -> None:
         """Note that an undo was written, so that the next one reverses the change before."""
         for number in range(len(self.made) - 1, -1, -1):
-            if number not in self._undone and undo_of(self.made[number].change) == plan.change:
+            if number not in self._undone and self.made[number].reverse == plan.change:
                 # nor is the undo itself to be undone next, which would do it all again
                 self._undone |= {number, len(self.made) - 1}
                 return
@@ -248,6 +249,7 @@ class Operator:
 
 _VERBS: Final[dict[type, Verb]] = {
     Revoke: "revoke", Restore: "restore", Lock: "lock", Unlock: "unlock", Disable: "disable", Enable: "enable",
+    Withdraw: "unlock", Relock: "lock",
 }  # fmt: skip
 
 
@@ -265,7 +267,7 @@ def _targets(change: Change) -> tuple[Target, ...]:
 
 
 def _at(change: Change) -> int | None:
-    if isinstance(change, Revoke | Lock):
+    if isinstance(change, Revoke | Lock | Unlock):
         return change.at_ns
     return change.since_ns if isinstance(change, Disable | Enable) else None
 
@@ -279,6 +281,8 @@ def _stamped(change: Change, now_ns: int) -> Change:
         return replace(change, at_ns=now_ns, until_ns=now_ns + change.until_ns - change.at_ns)
     if isinstance(change, Disable | Enable):
         return replace(change, since_ns=now_ns)
+    if isinstance(change, Unlock):
+        return replace(change, at_ns=now_ns)
     return change
 
 

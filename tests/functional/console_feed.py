@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 from mcpwatch.detection.hit import Severity
 from mcpwatch.event import AuditEvent
 from mcpwatch.policy.edit import Edit, Revoke
 from mcpwatch.policy.model import Tier
 from mcpwatch.response.confirm import ForceState
+from mcpwatch.response.exception import Choice, Effect
+from mcpwatch.response.exceptionfile import ExceptionPlan
 from mcpwatch.response.plan import Plan, ResponseError, Target, Verb
 from mcpwatch.snapshot import (
     AlertRow,
@@ -17,6 +20,7 @@ from mcpwatch.snapshot import (
     Counters,
     EventRow,
     EvidenceRow,
+    ExceptionRow,
     IncidentDetail,
     PolicyDetail,
     PolicyRow,
@@ -79,6 +83,8 @@ class FakeFeed:
         self.applied: list[Plan] = []
         self.refuse: str | None = None
         self.changes_off: str | None = None
+        self.lockouts: tuple[tuple[Target, ...], ...] = ()
+        """Whom the current lockouts shut out."""
         self.empty = empty
         self.replay = (
             ReplayRow(START - 3600 * SECOND, START + 3600 * SECOND, START, True, 10.0,
@@ -181,7 +187,7 @@ class FakeFeed:
             counters=source.counters if not self.empty else Counters(),
             sources=(source,),
             policy=PolicyRow(self.text("/etc/mcpwatch/policy.yaml"), None, 2 + len(self.applied), 1,
-                             safe(self.changes_off) if self.changes_off else None),
+                             safe(self.changes_off) if self.changes_off else None, self.lockouts),
             severities=(1, 3, 2, 1) if alerts else (0, 0, 0, 0),
             sessions=() if self.empty else self._sessions(),
             session_count=0 if self.empty else 128,
@@ -255,7 +261,7 @@ class FakeFeed:
             ((text("key key_0007"), safe("03:02:11"), safe("-"), text("alice@bastion"), text("leaked"),
               safe("NOT IN FORCE")),),
             ((text("key_0005"), text("203.0.113.5"), safe("03:10:00"), safe("03:15:00"), safe("auth-lockout"),
-              safe("untested")),),
+              safe("written, no attempt since")),),
         )  # fmt: skip
 
     def plan(self, verb: Verb, targets: tuple[Target, ...], reason: str) -> Plan:
@@ -307,6 +313,34 @@ class FakeFeed:
         self.changes.insert(0, row)
         self.version += 1
         return row
+
+    def exceptions(self, incident_id: str) -> tuple[Choice, ...]:
+        """What one could say to quiet the rule of an incident."""
+        row = next(row for row in self._alerts() if row.id == incident_id)
+        key, client = (target.id for target in row.targets[:2])
+        return Choice(self.text(f"key {key}"), (("key", key),)), Choice(
+            self.text(f"client {client}"), (("client", client),)
+        )
+
+    def first_term(self, choice: Choice) -> str:
+        """The last day that is proposed."""
+        return "2026-12-22"
+
+    def plan_exception(self, incident_id: str, choice: Choice, reason: str, term: str) -> ExceptionPlan:
+        """Work out an exception."""
+        rule = next(row.rule for row in self._alerts() if row.id == incident_id)
+        lines = (
+            f"tune: {rule}",
+            f"  - fields: {choice.fields}",
+            f'    reason: "{reason}"',
+            f"    expires: {term}",
+        )
+        return ExceptionPlan(rule, self.text(f"{rule}: not about it"), tuple(map(safe, lines)),
+                             Effect(40, 12, 3, True), Path("rules/tune.yaml"), None, None, b"")  # fmt: skip
+
+    def write_exception(self, plan: ExceptionPlan) -> ExceptionRow:
+        """Write it."""
+        return ExceptionRow(safe("rules/tune.yaml"), True, safe(""))
 
     def bite(self, state: ForceState, detail: str) -> None:
         """Say how the newest change fares."""

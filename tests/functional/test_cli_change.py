@@ -35,10 +35,7 @@ CHANGES = {
         ["revoke", "s: # 1", "--kind", "session", *WHY],
         ["restore", "s: # 1", "--kind", "session"],
     ),
-    "lock": (
-        ["lock", "--key", "key_0001", "--ip", "203.0.113.9", *WHY],
-        ["unlock", "--key", "key_0001", "--ip", "203.0.113.9", *WHY],
-    ),
+    "lock": (["lock", "--key", "key_0001", "--ip", "203.0.113.9", *WHY], None),
     "disable": (["disable", "http_get", *WHY], None),
 }
 
@@ -120,7 +117,24 @@ def test_a_revocation_for_a_while_ends_by_itself(home: Home) -> None:
     entry = load(policy(home)).revoked[-1]
     assert (entry.kind, entry.id, entry.reason) == ("key", "key_0001", "odd calls")
     assert entry.until == entry.at + 4 * HOUR
-    assert home.run("revoke", "key_0001", *WHY).stdout.endswith("written: revoke key key_0001\n")
+    done = home.run("revoke", "key_0001", *WHY)
+    assert done.stdout.endswith("written: revoke key key_0001\nreason: odd calls\n")
+
+
+def test_unlock_ends_a_lockout_and_leaves_it_to_the_ladder(home: Home) -> None:
+    who = ["--key", "key_0001", "--ip", "203.0.113.9"]
+    assert home.run("lock", *who, *WHY).returncode == 0
+    (locked,) = load(policy(home)).lockouts
+    before = policy(home).read_bytes()
+    done = home.run("unlock", *who, "--reason", "our own\x1b scanner")
+    assert done.stdout.endswith("reason: our own\\e scanner\n")
+    (ended,) = load(policy(home)).lockouts
+    assert locked.at == ended.at < ended.until < locked.until
+    gone, added = changed_lines(before, policy(home).read_bytes())
+    assert (len(gone), len(added)) == (1, 1)
+    assert home.run("unlock", *who, *WHY).stdout.startswith("already so: ")
+    assert home.run("lock", *who, *WHY).returncode == 0
+    assert [entry.until - entry.at for entry in load(policy(home)).lockouts][1:] == [15 * MINUTE]
 
 
 def test_the_ladder_says_how_long_a_lockout_is_and_for_overrules_it(home: Home) -> None:

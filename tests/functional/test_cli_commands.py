@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mcpwatch.cli.commands import COMMANDS
-from mcpwatch.detection.rules import RULES
+from mcpwatch.detection.rulefile import SHIPPED
 from tests.functional.program import MCPWATCH, SAMPLES, Home, outcome, records
 
 POLICY = SAMPLES / "policy.yaml"
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.mark.parametrize(
     "command",
-    [*COMMANDS, "policy init", "policy lint", "rules list", "rules show"],
+    [*COMMANDS, "policy init", "policy lint", "rules list", "rules show", "rules test", "rules export"],
 )
 def test_help_has_examples_that_begin_with_the_command(home: Home, command: str) -> None:
     done = home.run(*command.split(), "--help")
@@ -61,7 +61,7 @@ def test_help_has_examples_that_begin_with_the_command(home: Home, command: str)
         (["tail", "tcp://127.0.0.1:9"], 3, "not in this version"),
         (["replay", DEMO, "--policy", "absent.yaml"], 3, "absent.yaml: no such policy file"),
         (["replay", DEMO, "--formats", "absent"], 3, "absent"),
-        (["rules", "show", "nonsense"], 2, "'nonsense' is not one of"),
+        (["rules", "show", "nonsense"], 2, "there is no rule 'nonsense'"),
         (["policy", "lint"], 3, "no policy file"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),
     ],
@@ -109,19 +109,19 @@ def test_replay_prints_incidents_by_first_hit_and_then_the_summary(home: Home) -
     assert done.returncode == 0
     assert done.stderr == ""
     found = records(done.stdout, "incident")
-    assert len(found) == 11
+    assert len(found) == 12
     assert found == sorted(found, key=lambda record: (record["first_seen"], record["id"]))
     assert not [record for record in found if "change" in record]
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["type"] == "summary"
     assert summary["lines"] == summary["understood"] == summary["events"] == 423
-    assert sum(summary["incidents"].values()) == 11
+    assert sum(summary["incidents"].values()) == 12
 
 
 def test_without_a_terminal_it_is_plain(home: Home) -> None:
     asked = home.run("replay", DEMO, "--policy", POLICY, "--plain")
     assert asked.stdout == home.run("replay", DEMO, "--policy", POLICY).stdout
-    assert asked.stdout.count("\n") == 12
+    assert asked.stdout.count("\n") == 13
     assert asked.stdout.splitlines()[-1].startswith(
         "423 lines: 423 understood; 423 events; incidents: 1 critical"
     )
@@ -345,11 +345,11 @@ def test_inspect_names_the_format_the_fields_and_every_line_that_was_not_underst
 
 def test_rules_list_and_show_know_every_rule_and_the_limits_of_the_policy(home: Home) -> None:
     listed = records(home.run("rules", "list", "--json", "--policy", POLICY).stdout, "rule")
-    assert [rule["id"] for rule in listed] == [rule.id for rule in RULES]
+    assert [rule["id"] for rule in listed] == list(SHIPPED)
     by_id = {rule["id"]: rule for rule in listed}
     assert by_id["session-rate"]["limit"] == "more than 12 calls in 60 s"
     plain = home.run("rules", "list").stdout
-    assert [line.split()[0] for line in plain.splitlines()] == [rule.id for rule in RULES]
+    assert [line.split()[0] for line in plain.splitlines()] == list(SHIPPED)
     assert "more than 5 calls in 60 s" in plain
     shown = home.run("rules", "show", "session-rate", "--policy", POLICY).stdout
     assert "more than 12 calls in 60 s" in shown

@@ -94,7 +94,7 @@ def test_settings_of_other_commands_are_no_error(home: Home) -> None:
     ("text", "said"),
     [
         ('fail-onn = "high"', "unknown key 'fail-onn': did you mean fail-on?"),
-        ("zzz = 1", "unknown key 'zzz': there are: events, fail-on,"),
+        ("zzz = 1", "unknown key 'zzz': there are: enforce, events, fail-on,"),
         ("[keyz]\na = 1", "unknown key 'keyz': did you mean keys?"),
         ("keys = 3", '[keys] is a table of action = "key"'),
         ("[keys]\nquit = 3", '[keys] is a table of action = "key"'),

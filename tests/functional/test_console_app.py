@@ -19,6 +19,7 @@ from textual.pilot import Pilot
 from mcpwatch.console import ConsoleApp, ConsoleError
 from mcpwatch.console.actions import ACTIONS, FORBIDDEN, SIGNS, key_sign, resolve_keys
 from mcpwatch.console.dialog import ChangeDialog
+from mcpwatch.console.exceptdialog import ExceptionDialog
 from mcpwatch.console.screens.document import DocumentScreen
 from mcpwatch.console.screens.help import HelpScreen
 from mcpwatch.console.screens.incident import IncidentScreen
@@ -177,7 +178,9 @@ DONE: dict[str, Callable[[ConsoleApp], bool]] = {
     "copy": lambda app: "enforcement-gap" in app.clipboard,
     "revoke": lambda app: isinstance(app.screen, ChangeDialog) and app.screen.verb == "revoke",
     "lock": lambda app: isinstance(app.screen, ChangeDialog) and app.screen.verb == "lock",
+    "unlock": lambda app: app.message is not None and "nobody here is locked out" in app.message[0],
     "disable": lambda app: isinstance(app.screen, ChangeDialog) and app.screen.verb == "disable",
+    "except": lambda app: isinstance(app.screen, ExceptionDialog),
     "undo": lambda app: isinstance(app.screen, ChangeDialog) and app.screen.verb is None,
     "play": lambda app: asked(app) == ("toggle", 0),
     "step": lambda app: asked(app) == ("step", 1),
@@ -244,7 +247,9 @@ def test_the_table_has_no_forbidden_key_no_clash_and_one_dialog_for_every_change
     assert not problems
     assert len(set(keys.values())) == len(ACTIONS) == len({action.id for action in ACTIONS})
     assert not FORBIDDEN & set(keys.values())
-    assert {action.id for action in ACTIONS if action.changes} == {"revoke", "lock", "disable", "undo"}
+    assert {action.id for action in ACTIONS if action.changes} == {
+        "revoke", "lock", "unlock", "disable", "undo",
+    }  # fmt: skip
     assert all(action.where == "live" for action in ACTIONS if action.changes)
 
 

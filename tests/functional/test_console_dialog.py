@@ -9,7 +9,7 @@ from textual import events
 from textual.pilot import Pilot
 
 from mcpwatch.console import ConsoleApp
-from mcpwatch.console.dialog import LETTERS, ChangeDialog, choices, new_code
+from mcpwatch.console.dialog import LETTERS, ChangeDialog, choices, current_lockouts, new_code
 from mcpwatch.console.prompt import PlainInput
 from mcpwatch.console.screens.main import MainScreen
 from mcpwatch.response.confirm import sentence
@@ -152,7 +152,7 @@ async def test_the_dialog_shows_whether_the_change_bites() -> None:
             feed.bite(state, detail)  # type: ignore[arg-type]
             app.pull()
             await pilot.pause()
-            assert sentence(state, detail) in screen_text(app)  # type: ignore[arg-type]
+            assert sentence(state, detail) in screen_text(app)
         await type_keys(pilot, "enter", "escape")
         assert isinstance(app.screen, MainScreen)
         assert "NOT IN FORCE" in screen_text(app)
@@ -215,6 +215,35 @@ async def test_the_view_below_a_dialog_stands_still_under_a_live_header() -> Non
         await type_keys(pilot, "escape")
         await pilot.pause(0.05)
         assert main.pane("events").drawn_text() != before
+
+
+LOCKED = (
+    (Target("key", "key_0005"), Target("source_ip", "203.0.113.5")),
+    (Target("source_ip", "::ffff:203.0.113.7"),),
+    (Target("key", "key_0009"),),
+)
+
+
+def test_only_current_lockouts_of_whom_a_row_names_can_be_ended() -> None:
+    """However the address is spelled."""
+    assert current_lockouts(LOCKED, (Target("source_ip", "203.0.113.7"),)) == LOCKED[1:2]
+    assert current_lockouts(LOCKED, (Target("key", "key_0005"), Target("session", "key_0009"))) == LOCKED[:1]
+    assert current_lockouts(LOCKED, (Target("key", "203.0.113.7"),)) == ()
+    assert current_lockouts(LOCKED, ()) == ()
+
+
+async def test_the_policy_screen_offers_every_current_lockout_to_be_ended() -> None:
+    """With a reason, a diff and a code, as any change."""
+    feed = FakeFeed()
+    feed.lockouts = LOCKED
+    app = ConsoleApp(feed)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await type_keys(pilot, "p")
+        dialog = await opened(pilot, "L")
+        assert (dialog.verb, dialog.options) == ("unlock", LOCKED)
+        await confirm(pilot, dialog, "our own scanner")
+        assert [plan.verb for plan in feed.applied] == ["unlock"]
+        assert "our own scanner" in screen_text(app)
 
 
 def test_a_lockout_is_best_for_a_key_from_one_address() -> None:

@@ -40,6 +40,7 @@ ROUTES = (
     *([key] for key in "12345"),
     ["1", "enter"], ["3", "enter"], ["5", "enter"], ["3", "enter", "enter"], ["p"], ["s"], ["question_mark"],
     ["5", "o"], ["slash", *"session:"], ["5", "y"], ["3", "r"], ["5", "d"], ["3", "l"], ["f"], ["z"], ["colon"],
+    ["3", "X"],
 )  # fmt: skip
 
 
@@ -53,7 +54,7 @@ async def test_every_strip_of_every_screen_is_printable(
         seen = ""
         for route in ROUTES:
             await type_keys(pilot, *route)
-            await pilot.pause(0.31 if route[-1] in "rdl" else 0)
+            await pilot.pause(0.31 if route[-1] in "rdlX" else 0)
             strips = app.screen._compositor.render_strips(app.size)
             for strip in strips:
                 assert strip.text.isprintable(), (route, strip.text)

@@ -78,7 +78,7 @@ def test_tail_finds_what_replay_finds_while_the_log_grows_and_rotates(home: Home
     replayed = home.run("replay", log, f"{log}.1", "--policy", POLICY, "--json")
     assert outcome(live) == outcome(replayed.stdout)
     assert outcome(live)[1]["lines"] == len(lines)
-    assert len(outcome(live)[0]) >= 11
+    assert len(outcome(live)[0]) >= 12
 
 
 def test_tail_says_when_incidents_open_grow_and_end(home: Home) -> None:
@@ -92,7 +92,7 @@ def test_tail_says_when_incidents_open_grow_and_end(home: Home) -> None:
     for record in found:
         told = (record["change"], record["count"], record["severity"])
         changes.setdefault(record["id"], []).append(told)
-    assert len(changes) == 11
+    assert len(changes) == 12
     for history in changes.values():
         assert history[0][0] == "opened"
         assert history[-1][0] == "final"

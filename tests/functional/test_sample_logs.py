@@ -31,13 +31,18 @@ Row = tuple[str, str, dict[str, str], str, int]
 INCIDENTS: dict[str, list[Row]] = {
     "broken.jsonl": [
         ("INC-BKTT7ZDJHZQC23EV", "audit-missing", {"key": "key_0004"}, "medium", 11),
+        ("INC-PLL3NSLOQWM3CZMC", "hostile-text", {"key": "key_0004"}, "medium", 29),
         ("INC-6FGGTBTNFVMY6OA4", "tool-unlisted", {"key": "key_0004"}, "medium", 13),
+        ("INC-SLFU7DVQII3MSZT3", "tool-enumeration", {"key": "key_0004"}, "medium", 10),
+        # the record from 2099 uses a key of this year
+        ("INC-ECLCXX5QNZH3UOVP", "key-stale", {"key": "key_0004"}, "low", 1),
     ],
     "brute-force.jsonl": [
         ("INC-676AMNRLT2ZWI6OL", "auth-lockout", {"source_ip": "203.0.113.77"}, "high", 43),
     ],
     "demo-incident.jsonl": [
         ("INC-DNZZD4Q2JS3IP36R", "auth-lockout", {"source_ip": "203.0.113.9"}, "high", 4),
+        ("INC-MMV7IXR4CO3ZOE5M", "credential-spray", {"source_ip": "203.0.113.9"}, "high", 69),
         ("INC-P4H3RKKABZLVUUSI", "path-outside", {"key": "key_0007"}, "medium", 5),
         ("INC-54FYJQNSRMNSEUQG", "domain-unexpected", {"key": "key_0007"}, "critical", 2),
         ("INC-X7RG2EMLY642GUBZ", "tool-unlisted", {"key": "key_0007"}, "medium", 1),

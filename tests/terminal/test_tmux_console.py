@@ -79,7 +79,7 @@ def win(tmux: Tmux) -> None:
 def test_a_replay_is_gone_through_with_keys(tmp_path: Path) -> None:
     with terminal(tmp_path, (120, 40)) as tmux:
         tmux.run("mcpwatch", "replay", SAMPLES / "demo-incident.jsonl", "--policy", POLICY)
-        assert "11 incidents" in tmux.wait_for("at the end of 1m 29s")
+        assert "12 incidents" in tmux.wait_for("at the end of 1m 29s")
         tmux.wait_for("read 423")
         tmux.press("i", then="1 high")
         shown = tmux.wait_for("paused")
@@ -134,7 +134,7 @@ def test_a_pipe_is_read_while_keys_come_from_the_terminal(tmp_path: Path) -> Non
     with terminal(tmp_path, (120, 40)) as tmux:
         tmux.run("cat", "log", "|", "mcpwatch", "tail", "-", "--policy", POLICY)
         tmux.wait_for("read 423")
-        assert "ENDED" in tmux.wait_for("Alerts 11 open")
+        assert "ENDED" in tmux.wait_for("Alerts 12 open")
         tmux.press("a", then="Alerts")
         tmux.press("Enter", then="Evidence")
         tmux.press("Escape", "q")
@@ -154,7 +154,7 @@ def test_any_size_is_drawn_and_a_storm_of_sizes_survived(tmp_path: Path) -> None
             tmux.press("a")
         tmux.resize(120, 40)
         shown = tmux.wait_for("15 min ago")
-        assert "Alerts 11 open" in shown and "best from" not in shown
+        assert "Alerts 12 open" in shown and "best from" not in shown
         tmux.press("q")
         tmux.left(0)
 

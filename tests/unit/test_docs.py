@@ -23,7 +23,11 @@ import yaml
 from mcpwatch.cli.commands import cli
 from mcpwatch.console.actions import resolve_keys
 from mcpwatch.console.themes import load_theme
-from mcpwatch.detection.rules import BY_ID
+from mcpwatch.detection.rule import CHECK_NAMES, Rule, RuleError
+from mcpwatch.detection.rulefile import parse as parse_rule
+from mcpwatch.detection.rulefile import shipped
+from mcpwatch.detection.trial import failures, missing_kinds
+from mcpwatch.detection.tuning import Tuning, tuned
 from mcpwatch.detection.windows import CountWindow
 from mcpwatch.formats.mapping import FieldMap, load_mapping
 from mcpwatch.formats.reader import Reader, lacking_fields
@@ -68,9 +72,10 @@ def _in(*languages: str) -> list[Example]:
 
 
 def _kind(example: Example) -> str:
-    """What a YAML example is: a theme, a mapping file, or a policy."""
+    """What a YAML example is, by a key that only such files have; else it is a policy."""
     keys = yaml.safe_load(example.text).keys()
-    return "theme" if "primary" in keys else "mapping" if "fields" in keys else "policy"
+    marks = {"primary": "theme", "fields": "mapping", "title": "rule", "tune": "tuning"}
+    return next((kind for key, kind in marks.items() if key in keys), "policy")
 
 
 EXAMPLES = list(_examples())
@@ -163,6 +168,56 @@ def _known_keys(place: str) -> set[str]:
 def test_every_key_of_the_policy_file_is_documented_and_no_other(heading: str, place: str) -> None:
     documented = {row[0].strip("`") for row in _rows("policy-file.md", heading)}
     assert documented == _known_keys(place)
+
+
+@pytest.mark.parametrize("example", _of("rule"), ids=str)
+def test_rule_examples_load_and_their_cases_hold(example: Example) -> None:
+    rule = parse_rule(example.text.encode(), str(example))
+    assert isinstance(rule, Rule)
+    assert failures(rule) == []
+    assert not rule.tests or missing_kinds(rule) == ()
+
+
+def test_there_is_an_example_of_every_type_of_rule() -> None:
+    rules = [parse_rule(example.text.encode(), str(example)) for example in _of("rule")]
+    types = {rule.correlation and rule.correlation.type for rule in rules if isinstance(rule, Rule)}
+    assert types == {None, "event_count", "value_count", "temporal_ordered"}
+
+
+@pytest.mark.parametrize("example", _of("tuning"), ids=str)
+def test_tuning_examples_fit_the_rule_that_they_name(example: Example) -> None:
+    tuning = parse_rule(example.text.encode(), str(example))
+    assert isinstance(tuning, Tuning)
+    assert tuned(shipped().by_id[tuning.rule], tuning) != shipped().by_id[tuning.rule] or not tuning.enabled
+
+
+_A_RULE = "title: x\nid: x\ndescription: x\nlevel: low\nmatch: tool:a\n"
+
+
+@pytest.mark.parametrize(
+    ("heading", "place"),
+    [
+        ("### Keys of a rule file", "zzzzzz: 1"),
+        ("### correlation", "correlation: {zzzzzz: 1}"),
+        ("## Cases", "tests: [{zzzzzz: 1}]"),
+    ],
+)
+def test_every_key_of_a_rule_file_is_documented_and_no_other(heading: str, place: str) -> None:
+    with pytest.raises(RuleError) as raised:
+        parse_rule(f"{_A_RULE}{place}\n".encode(), "x")
+    known = set(str(raised.value).partition("known are ")[2].split(", "))
+    assert {row[0].strip("`") for row in _rows("rules.md", heading)} == known
+
+
+def test_every_check_is_documented_and_no_other() -> None:
+    assert [row[0].strip("`") for row in _rows("rules.md", "## Checks")] == list(CHECK_NAMES)
+
+
+def test_every_shipped_rule_is_documented() -> None:
+    text = (ROOT / "docs" / "rules.md").read_text()
+    ids = [rule.id for rule in shipped()]
+    assert re.findall(r"^\| \[`([a-z-]+)`\]", text, re.MULTILINE) == ids
+    assert re.findall(r"^### ([a-z-]+)$", text.split("## Every rule")[1], re.MULTILINE) == ids
 
 
 def _mappings(folder: Path) -> list[FieldMap]:
@@ -308,9 +363,9 @@ def _fires(text: str, events: int) -> set[int]:
 )
 def test_windows_fire_as_the_table_says(row: list[str]) -> None:
     rule, times, fires = row
-    counting, alerts = BY_ID[rule].window, Alerts()
+    counting, alerts = shipped().by_id[rule].correlation, Alerts()
     assert counting is not None
-    width = counting.width(alerts)
+    width = counting.timespan.of(alerts)
     window = CountWindow(counting.need(alerts), width, width + alerts.allowed_lateness)
     found = _times(times)
     fired = {n for n, time in enumerate(found, 1) if window.add(round(time * 1000) * SECOND // 1000)}

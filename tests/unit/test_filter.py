@@ -7,18 +7,22 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mcpwatch.event import KINDS, OUTCOMES, AuditEvent, Auth
 from mcpwatch.filter import (
     FIELDS,
     HELP,
+    KIND,
+    KIND_AND_CALLER,
     MAX_COMPLETIONS,
     MAX_NESTING,
     MAX_TERMS,
     MAX_TEXT,
     FilterError,
+    Part,
     complete,
     parse,
     quote,
@@ -339,6 +343,33 @@ EVENTS = st.builds(
     auth=st.none() | st.builds(Auth, subject=TEXTS),
 )
 TIERS = st.sampled_from([None, "low", "medium", "high", "odd"])
+NAMES = st.sampled_from([None, "", "shell_execute", "acme-bot", "key_0007", "s-81c2", "10.1.2.3", "files"])
+SETTLED = st.builds(
+    AuditEvent,
+    event=st.sampled_from(sorted(KINDS)),
+    status=st.sampled_from(sorted(OUTCOMES)),
+    tool=NAMES,
+    key_id=NAMES,
+    client_id=NAMES,
+    session_id=NAMES,
+    source_ip=NAMES,
+    server=NAMES,
+    error=TEXTS,
+    params=st.none() | st.dictionaries(st.text(max_size=5), TEXTS, max_size=2),
+    duration_ms=st.none() | st.floats(),
+    auth=st.none() | st.builds(Auth, subject=NAMES),
+)
+OF_PART = {
+    "kind": ("event", "tool", "status"),
+    "caller": ("key_id", "client_id", "session_id", "source_ip", "auth"),
+}
+
+
+def alike(event: AuditEvent, example: AuditEvent, known: Iterable[str]) -> AuditEvent:
+    """An event with the known parts of an example; where all are known, the example."""
+    if "event" in known:
+        return example
+    return replace(event, **{name: getattr(example, name) for part in known for name in OF_PART[part]})
 
 
 @given(TYPED)
@@ -498,3 +529,112 @@ def test_every_field_is_in_the_help_with_examples_that_parse(row: Any) -> None:
 def test_the_help_fits_a_screen() -> None:
     assert len(HELP.splitlines()) <= 24
     assert max(map(len, HELP.splitlines())) <= 100
+
+
+class TestSettle:
+    """Many events have the same kind and the same caller: what these decide about a filter is worked out once."""
+
+    KNOWN = st.sampled_from([(), ("kind",), ("caller",), ("kind", "caller"), ("kind", "caller", "event")])
+
+    @settings(max_examples=400, deadline=None)
+    @given(FILTERS, SETTLED, SETTLED, TIERS, KNOWN)
+    def test_what_is_left_gives_the_same_answer(
+        self, text: str, example: AuditEvent, other: AuditEvent, tier: str | None, known: tuple[Part, ...]
+    ) -> None:
+        """The example has the known parts in common with the event, and nothing else."""
+        event = alike(other, example, known)
+        found = parse(text)
+        left = found.settle(example, tier, known)
+        answer = left if isinstance(left, bool) else left.match(event, tier)
+        assert answer is found.match(event, tier)
+
+    @given(FILTERS, SETTLED, TIERS, KNOWN)
+    def test_what_is_left_asks_for_nothing_that_is_known(
+        self, text: str, example: AuditEvent, tier: str | None, known: tuple[Part, ...]
+    ) -> None:
+        found = parse(text)
+        left = found.settle(example, tier, known)
+        if isinstance(left, bool):
+            return
+        assert left.parts <= found.parts - (set(known) - {"event"})
+        assert parse(str(left)) == left
+        assert left.settle(example, tier, known) == left
+
+    @given(FILTERS, SETTLED, TIERS)
+    def test_what_only_known_parts_decide_is_decided(
+        self, text: str, example: AuditEvent, tier: str | None
+    ) -> None:
+        found = parse(text)
+        if found.parts <= {"kind", "caller"}:
+            assert found.settle(example, tier, KIND_AND_CALLER) is found.match(example, tier)
+        if found.parts <= {"kind"}:
+            assert found.settle(example, tier, KIND) is found.match(example, tier)
+
+    @pytest.mark.parametrize(
+        ("text", "left"),
+        [
+            ("tool:shell_execute key:a error:x", "key:a error:x"),
+            ("tool:other error:x", False),
+            ("tool:shell_execute or error:x", True),
+            ("tool:other or error:x", "error:x"),
+            ("-(tool:other key:a)", True),
+            ("-(tool:shell_execute key:a)", "-key:a"),
+            ("(tool:shell_execute or key:a) (tier:low or param:x) call:c", "param:x call:c"),
+            ("tier>=medium status:denied kind:tool_call", True),
+            ('"shell_execute"', "shell_execute"),
+            ("", True),
+        ],
+    )
+    def test_one_part_can_decide_for_the_whole(self, text: str, left: str | bool) -> None:
+        found = parse(text).settle(EVENT, "high", KIND)
+        assert (found if isinstance(found, bool) else str(found)) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", set()), ("tool:a tier:low status:error kind:auth", {"kind"}), ("-(key:a or ip:b)", {"caller"}),
+        ("client:a session:b subject:c", {"caller"}), ("tool:a or key:b", {"kind", "caller"}),
+        ("server:a", {"event"}), ("path:/etc", {"event"}), ("tool:a word", {"kind", "event"}),
+        ("duration>1s", {"event"}), ("time>08:00", {"event"}), ("source:a call:b error:c", {"event"}),
+    ],
+)  # fmt: skip
+def test_the_parts_of_an_event_that_a_filter_looks_at(text: str, parts: set[str]) -> None:
+    """Free text looks at all of it, which no example can stand for."""
+    assert parse(text).parts == parts
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("gen_ai.tool.name", "tool"), ("mcp.session.id", "session"), ("enduser.id", "subject"),
+        ("client.address", "ip"), ("service.name", "server"), ("gen_ai.tool.call.id", "call"),
+        ("gen_ai.tool.call.arguments", "param"), ("error.message", "error"), ("event", "kind"),
+    ],
+)  # fmt: skip
+def test_names_of_opentelemetry_are_fields(name: str, field: str) -> None:
+    """Quoted or not, in any case, and written out under the short name."""
+    value = "auth" if field == "kind" else "x"
+    assert parse(f"{name}:{value}") == parse(f"{name.upper()}:{value}") == parse(f"{field}:{value}")
+    assert parse(f'{name}:"{value}"') == parse(f"{field}:{value}")
+    assert str(parse(f"{name}!={value}")) == f"{field}!={value}"
+
+
+@pytest.mark.parametrize("text", ["api.example.com:443", "10.example.com:443", "www.example.com:8080/x"])
+def test_a_host_with_a_port_is_text(text: str) -> None:
+    assert parse(text) == parse(f'"{text}"')
+    assert holds(text, AuditEvent(params={"url": f"https://{text}/"}))
+    assert not holds(text, AuditEvent(params={"url": "https://api.example.com/"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gen_ai.tool.name>=x", "can't be compared"),
+        ("api.example.com:", "unknown field"),
+        ('api.example.com:"x"', "unknown field"),
+    ],
+)
+def test_what_looks_like_a_dotted_name_and_is_none(text: str, message: str) -> None:
+    with pytest.raises(FilterError, match=message):
+        parse(text)

@@ -184,6 +184,17 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq\nabc=\n-----END RSA 
         ("mysql --password hunter2 -u root", "hunter2"),
         ("tool --db-password hunter2", "hunter2"),
         ("Cookie: sid=0123abcd; theme=dark", "0123abcd"),
+        ("mysql -u root -phunter2 shop", "hunter2"),
+        ("mysqldump --single-transaction -u root -p'hunter 2' shop", "hunter 2"),
+        ("/usr/bin/mysqladmin -phunter2 status", "hunter2"),
+        ('[{"name": "Authorization", "value": "hunter2"}]', "hunter2"),
+        ('{\\"key\\": \\"X-Api-Key\\", \\"value\\": \\"hunter2\\"}', "hunter2"),
+        ('{"passwords": ["hunter2", "hunter3"], "a": 1}', "hunter3"),
+        ('{"passwords": ["hunter2"]}', "hunter2"),
+        ("api_keys=hunter2", "hunter2"),
+        ('{"tokens": ["hunter2"]}', "hunter2"),
+        ("pw=hunter2", "hunter2"),
+        ("code_verifier=hunter2hunter2", "hunter2"),
     ],
 )
 def test_secrets_are_recognised_by_their_shape(value: str, secret: str) -> None:
@@ -227,6 +238,11 @@ def test_what_stands_around_a_secret_stays_readable(value: str, hidden: str) -> 
         "rm -rf / --no-preserve-root",
         "-----BEGIN PUBLIC KEY-----",
         "PWD=/app/data",
+        "mysql -u root -P 3306 shop -p",
+        "grep -pattern file",
+        "kpw=12345 tokens: 4096",
+        '{"tokens": "4096"}',
+        '{"name": "alice", "value": "hunter2"}',
     ],
 )
 def test_ordinary_values_are_left_alone(value: str) -> None:
@@ -281,6 +297,15 @@ SECRETIVE = [
     "access_tokens",
     "password2",
     "signature",
+    "passwords",
+    "api_keys",
+    "apiKeys",
+    "private_keys",
+    "session_tokens",
+    "pw",
+    "db_pw",
+    "code_verifier",
+    "codeVerifier",
 ]
 
 HARMLESS = [
@@ -290,7 +315,6 @@ HARMLESS = [
     "path",
     "token_count",
     "tokenCount",
-    "tokens",
     "max_tokens",
     "payload_tokens",
     "prompt_tokens",
@@ -337,6 +361,21 @@ def test_values_are_hidden_by_the_name_that_holds_them(name: str) -> None:
 def test_values_under_harmless_names_are_shown(name: str) -> None:
     assert not is_secret_name(name)
     assert redact({name: "value"}) == {name: "value"}
+
+
+def test_tokens_are_hidden_unless_they_are_counted() -> None:
+    assert redact({"tokens": ["a", "b"]}) == {"tokens": REDACTED}
+    assert redact({"tokens": "hunter2"}) == {"tokens": REDACTED}
+    assert redact({"tokens": 4096}) == {"tokens": 4096}
+
+
+@pytest.mark.parametrize("name", ["name", "key", "header"])
+@pytest.mark.parametrize("value", ["value", "values"])
+def test_a_value_is_hidden_by_the_name_beside_it(name: str, value: str) -> None:
+    for secret in ("hunter2", 1234, ["hunter2"]):
+        pair = {value: secret, name: "Authorization"}
+        assert redact({"headers": [pair]}) == {"headers": [{value: REDACTED, name: "Authorization"}]}
+        assert redact({value: secret, name: "Accept"}) == {value: secret, name: "Accept"}
 
 
 def test_redaction_reaches_names_and_nested_values_and_leaves_the_original() -> None:
@@ -394,6 +433,12 @@ def test_redaction_takes_any_json(value: object) -> None:
             'token=\\"',
             "--password ",
             "cookie: ",
+            "mysql ",
+            "mysql -",
+            '"name":"token',
+            '"name":"token","value":"',
+            "tokens=[",
+            "pw=",
             "AKIA",
             "AIza",
             "authorization: bearer ",

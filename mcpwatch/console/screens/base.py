@@ -63,6 +63,10 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         """What a change would be about."""
         return ()
 
+    def incident_target(self) -> str | None:
+        """The incident that an exception would be made of."""
+        return None
+
     def session_target(self) -> Target | None:
         """The session, or else the principal, of what is selected."""
         order = ("session", "key", "client", "subject", "source_ip")
@@ -108,7 +112,11 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         app = self.console_app
         if app.message is not None:
             return ((" ", "text"), app.message)
-        return hint_lines(app.hints(self.HINTS), self.size.width)
+        return hint_lines(app.hints(self.hints()), self.size.width)
+
+    def hints(self) -> tuple[str, ...]:
+        """The actions that the footer names, as things are now."""
+        return self.HINTS
 
     def _block(self, name: str, lines: list[Line]) -> None:
         view = self.query_one(f"#{name}", LineView)

@@ -33,7 +33,8 @@ def help_parts(keys: Mapping[str, str], width: int, *, replay: bool) -> list[Par
     parts += heading("Changes ask first", width)
     parts += [(line, None) for line in wrap(
         "r, l, d and u open a dialog with the exact change of the policy file. It is written only after a reason "
-        "and the four letters shown are typed.", width)]  # fmt: skip
+        "and the four letters shown are typed. X shows the rule file that it would write, and asks for a reason.",
+        width)]  # fmt: skip
     parts += heading("Words", width)
     parts += [(((f"{word:>16}  ", "bold"), (text, "text")), None) for word, text in _WORDS]
     parts += heading("Filter", width)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from mcpwatch.console.columns import ALERTS, Table, severity_chip, state_text
+from typing import ClassVar
+
+from mcpwatch.console.columns import ALERTS, STATE_ROLES, Table, severity_chip, state_text
 from mcpwatch.console.header import paragraph
 from mcpwatch.console.lines import Line, wrap
 from mcpwatch.console.screens.document import DocumentScreen, Part, heading
+from mcpwatch.response.confirm import sentence
 from mcpwatch.response.plan import Target
-from mcpwatch.snapshot import AlertRow, IncidentDetail
+from mcpwatch.snapshot import AlertRow, IncidentDetail, LockoutRow
 from mcpwatch.text import safe
 from mcpwatch.times import clock_time, format_duration, iso
 
@@ -29,12 +32,58 @@ def _facts(detail: IncidentDetail, width: int, local: bool) -> list[Part]:
         ("when", when, "text"),
         ("limit", limit, "text"),
         ("outcomes", outcomes, "text"),
+        ("rate", rate_words(detail), "text"),
+        ("at limit", limit_words(detail), "dim"),
+        *(("tuned" if not number else "", text, "text") for number, text in enumerate(detail.tuned)),
+        ("rule file", detail.place or "", "dim"),
         ("tags", " ".join(detail.tags), "dim"),
         ("id", row.id, "dim"),
     )
     return [
         (line, None) for label, text, role in texts if text for line in paragraph(label, text, width, role)
     ]
+
+
+def rate_words(detail: IncidentDetail) -> str:
+    """How often the rule fired: `session-rate: 340 hits, 12 incidents of 9 subjects in 4 h of log; 85 an hour`."""
+    rate = detail.rate
+    if rate is None:
+        return ""
+    more = "+" if rate.capped else ""
+    found = (
+        _some(rate.hits, "hit"),
+        f"{_some(rate.incidents, 'incident', more)} of {_some(rate.subjects, 'subject', more)}",
+    )
+    words = f"{detail.row.rule}: {', '.join(found)}"
+    if rate.hours:
+        words += f" in {rate.hours:,} h of log"
+    if rate.hours > 1:
+        words += f"; {rate.hits / rate.hours:,.1f} an hour"
+    return words + (f"; most seen {rate.peak:,} {rate.unit}" if rate.peak is not None else "")
+
+
+def limit_words(detail: IncidentDetail) -> str:
+    """What there would be at higher limits: `10: 300 hits, 41: quiet`."""
+    rate = detail.rate
+    limits = rate.limits if rate is not None else ()
+    return ", ".join(f"{limit:,}: {_some(hits, 'hit') if hits else 'quiet'}" for limit, hits in limits)
+
+
+def _some(count: int, what: str, more: str = "") -> str:
+    return f"{count:,}{more} {what}" + ("" if count == 1 else "s")
+
+
+def _lockout(row: LockoutRow, width: int) -> list[Part]:
+    """Where the lockout stands, and the command for it where it is advised."""
+    state = row.state if row.state is not None else "not locked out"
+    text = safe(sentence(state, row.detail), 300)
+    parts: list[Part] = [
+        (line, None) for line in paragraph("lockout", text, width, STATE_ROLES.get(state, "text"))
+    ]
+    if row.command is not None:
+        parts += [(line, None) for line in paragraph("", safe("press l, or run:"), width, "dim")]
+        parts += [(line, None) for line in paragraph("", row.command, width, "text")]
+    return parts
 
 
 def _evidence(detail: IncidentDetail, width: int, local: bool) -> list[Part]:
@@ -54,6 +103,8 @@ def _evidence(detail: IncidentDetail, width: int, local: bool) -> list[Part]:
 def incident_parts(detail: IncidentDetail, width: int, *, local: bool) -> list[Part]:
     """The incident as a document."""
     parts = _facts(detail, width, local)
+    if detail.lockout is not None:
+        parts += _lockout(detail.lockout, width)
     if detail.changes:
         parts += heading("What was done", width)
         parts += [(state_text(row), None) for row in detail.changes]
@@ -75,6 +126,9 @@ def incident_parts(detail: IncidentDetail, width: int, *, local: bool) -> list[P
 class IncidentScreen(DocumentScreen):
     """One incident."""
 
+    HINTS = ("back", "open", "next_alert", "revoke", "lock", "disable", "except", "copy", "help")
+    _OF_SOMEBODY: ClassVar = frozenset({"revoke", "lock", "disable", "except"})
+
     def __init__(self, incident_id: str) -> None:
         super().__init__()
         self.incident_id = incident_id
@@ -85,15 +139,31 @@ class IncidentScreen(DocumentScreen):
         app = self.console_app
         detail = app.feed.incident(self.incident_id)
         if detail is None:
+            self._targets = ()
             return (("Incident", "title"),), [((("This incident is no longer in memory.", "dim"),), None)]
         self._targets = detail.row.targets
         row = detail.row
         title: Line = (severity_chip(row.severity), (" ", "text"), (safe(row.title or row.rule, 80), "title"))
         return title, incident_parts(detail, width, local=app.local)
 
+    def paint_content(self) -> None:
+        """Draw it; the footer names what can be done about it."""
+        before = self.hints()
+        super().paint_content()
+        if self.hints() != before:
+            self.paint_header()
+
     def targets(self) -> tuple[Target, ...]:
         """Its principals and tools."""
         return self._targets
+
+    def incident_target(self) -> str:
+        """The incident itself."""
+        return self.incident_id
+
+    def hints(self) -> tuple[str, ...]:
+        """Where it is about a log and not about a caller, nothing can be done to anybody."""
+        return tuple(name for name in self.HINTS if self._targets or name not in self._OF_SOMEBODY)
 
     def do_next_alert(self) -> None:
         """The next incident, in place."""

@@ -215,6 +215,12 @@ class MainScreen(ConsoleScreen):
         found: tuple[Target, ...] = body.rows[at].targets
         return found
 
+    def incident_target(self) -> str | None:
+        """The selected alert."""
+        pane = self.pane("alerts")
+        key = pane.body.key(pane.selected) if self.active == "alerts" and pane.selected is not None else None
+        return key if isinstance(key, str) else None
+
     def text_lines(self) -> list[str]:
         """The selected row, or the whole pane where rows can't be selected."""
         pane = self.pane(self.active)

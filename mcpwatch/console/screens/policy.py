@@ -44,7 +44,7 @@ def policy_parts(detail: PolicyDetail, changes: tuple[ChangeRow, ...], width: in
 class PolicyScreen(DocumentScreen):
     """The policy as it is now."""
 
-    HINTS = ("back", "undo", "copy", "help")
+    HINTS = ("back", "unlock", "undo", "copy", "help")
 
     def build(self, width: int) -> tuple[Line, list[Part]]:
         """Tools, keys, revocations, lockouts."""

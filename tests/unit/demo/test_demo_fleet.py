@@ -133,15 +133,16 @@ def test_the_attack_has_its_acts_and_the_worst_stands_first(tmp_path: Path) -> N
     make_fleet(tmp_path).step(START + 40 * SECOND)
     fold, _, _ = watch(tmp_path)
     shown = sorted(fold, key=lambda incident: (-incident.severity, incident.first_ns))
-    assert [(incident.severity, incident.rule.id, incident.count) for incident in shown[:6]] == [
+    assert [(incident.severity, incident.rule.id, incident.count) for incident in shown[:7]] == [
         (Severity.CRITICAL, "domain-unexpected", 2),
         (Severity.HIGH, "auth-lockout", 4),
+        (Severity.HIGH, "credential-spray", 2),
         (Severity.HIGH, "shell-execute", 2),
         (Severity.MEDIUM, "path-outside", 5),
         (Severity.MEDIUM, "tool-unlisted", 1),
         (Severity.MEDIUM, "scope-missing", 1),
     ]
-    assert "session-rate" in {incident.rule.id for incident in shown[6:]}
+    assert "session-rate" in {incident.rule.id for incident in shown[7:]}
     opened = {incident.rule.id: (incident.first_ns - START) / SECOND for incident in fold}
     assert 5 < opened["auth-lockout"] < 10 < opened["path-outside"] < 16 <= opened["domain-unexpected"] < 20
     assert 20 <= opened["shell-execute"] < 22

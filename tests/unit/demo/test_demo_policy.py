@@ -32,7 +32,7 @@ def test_lint_finds_the_shell_and_one_key_older_than_90_days(tmp_path: Path) -> 
     write_policy(path, NOW)
     advice = lint(path.read_bytes(), path, today=TODAY)
     assert [item.code for item in advice] == ["shell-enabled", "old-key"]
-    assert "key_0006" in advice[1].message
+    assert "key_0008" in advice[1].message
 
 
 def test_the_clients_are_those_of_the_policy(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ CLOCK_NAMES = {
 HEADLESS = [
     name
     for name in (
+        "documents",
+        "credentials",
         "sources",
         "formats",
         "policy",

@@ -9,7 +9,7 @@ import pytest
 
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit, Severity, Subject
-from mcpwatch.detection.rules import BY_ID, RULES, WINDOW_RULES
+from mcpwatch.detection.rulefile import shipped
 from mcpwatch.policy.model import Key, Policy
 from tests.oracle import read
 
@@ -20,6 +20,9 @@ CORE = {
     "auth-lockout", "tool-disabled", "tool-unlisted", "scope-missing", "audit-missing", "revoked-attempt",
     "enforcement-gap", "unauthenticated-success", "key-unknown",
 }  # fmt: skip
+
+
+BY_ID = shipped().by_id
 
 
 def hits_of(records: list[dict[str, Any]], rule: str, policy: Policy = POLICY) -> list[Hit]:
@@ -40,11 +43,11 @@ def evenly(count: int, step: float) -> list[float]:
 
 
 def test_the_table_holds_exactly_the_core_rules_with_their_severities() -> None:
-    assert {rule.id for rule in RULES} == CORE
+    assert BY_ID.keys() > CORE
     critical = {"enforcement-gap", "unauthenticated-success"}
     high, low = {"shell-execute", "auth-lockout"}, {"revoked-attempt"}
     by_outcome = {"path-outside", "domain-unexpected"}
-    for rule in RULES:
+    for rule in shipped().only(*CORE):
         expected = (
             None if rule.id in by_outcome
             else Severity.CRITICAL if rule.id in critical
@@ -52,9 +55,10 @@ def test_the_table_holds_exactly_the_core_rules_with_their_severities() -> None:
             else Severity.LOW if rule.id in low
             else Severity.MEDIUM
         )  # fmt: skip
-        assert rule.severity is expected, rule.id
+        assert rule.level is expected, rule.id
         assert 3 <= len(rule.runbook) <= 6, rule.id
-    assert {rule.id for rule in WINDOW_RULES} == {"session-rate", "session-churn", "key-rate", "auth-lockout"}
+    counting = {rule.id for rule in shipped().only(*CORE) if rule.correlation is not None}
+    assert counting == {"session-rate", "session-churn", "key-rate", "auth-lockout"}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_the_table_holds_exactly_the_core_rules_with_their_severities() -> None:
 def test_exactly_the_limit(rule: str, records: list[dict[str, Any]], peaks: list[int]) -> None:
     hits = hits_of(records, rule)
     assert [hit.peak for hit in hits] == peaks
-    assert {hit.severity for hit in hits} <= {BY_ID[rule].severity}
+    assert {hit.severity for hit in hits} <= {BY_ID[rule].level}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,37 +57,43 @@ def fullest_around(times: list[int], time: int, width: int) -> int:
     )
 
 
+MAKERS = st.integers(0, 2**32).map(random.Random)
+
+
 class TestAgainstTheDefinition:
-    times = st.lists(st.integers(0, 120), max_size=60)
+    """Crowded logs, in any order."""
 
-    @settings(max_examples=300, deadline=None)
-    @given(times, st.integers(1, 8), st.integers(1, 60))
-    def test_count_fires_exactly_when_a_window_is_full(self, times: list[int], need: int, width: int) -> None:
+    @settings(max_examples=400, deadline=None)
+    @given(MAKERS)
+    def test_count_fires_exactly_when_a_window_is_full(self, maker: random.Random) -> None:
+        """By the window's limit, or by an event's own where it has a lower one."""
+        need, width = maker.randrange(1, 7), maker.randrange(1, 25)
         window = CountWindow(need, width, 10_000)
-        for number in range(len(times)):
-            fullest = fullest_around(times[: number + 1], times[number], width)
-            assert window.add(times[number]) == (fullest if fullest >= need else 0)
+        times: list[int] = []
+        for _ in range(40):
+            times.append(maker.randrange(60))
+            own = maker.choice([0, maker.randrange(1, need + 1)])
+            fullest = fullest_around(times, times[-1], width)
+            assert window.add(times[-1], need=own) == (fullest if fullest >= (own or need) else 0)
 
-    @settings(max_examples=300, deadline=None)
-    @given(
-        st.lists(
-            st.tuples(st.integers(0, 120) | st.integers(0, 400), st.sampled_from("abcdefgh")), max_size=60
-        ),
-        st.integers(1, 6),
-        st.integers(1, 60),
-    )
-    def test_distinct_fires_exactly_when_enough_values_meet(
-        self, events: list[tuple[int, str]], need: int, width: int
-    ) -> None:
+    @settings(max_examples=400, deadline=None)
+    @given(MAKERS)
+    def test_distinct_fires_exactly_when_enough_values_meet(self, maker: random.Random) -> None:
+        """By the window's limit, or by an event's own where it has a higher one."""
+        need, width, span = maker.randrange(1, 6), maker.randrange(1, 40), maker.choice([80, 300])
         window = DistinctWindow(need, width, 10_000)
-        for number, (time, value) in enumerate(events):
-            seen = events[: number + 1]
+        seen: list[tuple[int, str]] = []
+        for number in range(40):
+            forward = number * span // 40
+            seen.append((maker.choice([forward, maker.randrange(span)]), maker.choice("abcdefgh")))
+            time, value = seen[-1]
             fullest = max(
                 len({name for other, name in seen if end - width < other <= end})
                 for end, _ in seen
                 if end - width < time <= end
             )
-            assert window.add(time, value) == (fullest if fullest >= need else 0)
+            own = need + maker.choice([0, 0, 1, 3])
+            assert window.add(time, value, own) == (fullest if fullest >= own else 0)
 
     @settings(max_examples=200, deadline=None)
     @given(st.lists(st.integers(0, 400), min_size=1, max_size=80), st.integers(0, 79))
@@ -116,7 +124,7 @@ def test_a_call_logged_twice_counts_once() -> None:
 
 def test_the_end_of_a_slow_call_counts_no_second_time() -> None:
     window = CountWindow(1, MINUTE, KEEP, by_call=True)
-    assert [window.add(time, "a") for time in (0, KEEP - 1, 2 * KEEP - 2, 3 * KEEP)] == [1, 0, 0, 1]
+    assert [window.add(time, "a") for time in (0, KEEP - 1, 2 * KEEP - 2, 3 * KEEP - 2)] == [1, 0, 0, 1]
 
 
 def test_a_late_repeat_does_not_make_the_next_one_new() -> None:
@@ -138,6 +146,15 @@ def test_a_repeat_after_a_sweep_is_still_a_repeat() -> None:
     assert window.add(KEEP + MINUTE, "a") == 0
 
 
+@pytest.mark.parametrize(("now", "needed"), [(300 * SECOND - 1, True), (300 * SECOND, False)])
+def test_a_late_event_after_a_sweep_may_repeat_a_call(now: int, needed: bool) -> None:
+    """It is at most 120 s late, and its call was logged less than 180 s before it."""
+    window = CountWindow(1, MINUTE, KEEP, by_call=True)
+    window.add(0, "a")
+    assert window.is_needed(now) is needed
+    assert window.add(now - 120 * SECOND, "a") == (not needed)
+
+
 def test_one_event_from_the_far_future_hides_no_values() -> None:
     window = DistinctWindow(6, MINUTE, KEEP)
     window.add(10**18, "future")
@@ -157,7 +174,7 @@ def test_memory_of_a_subject_is_bounded() -> None:
         calls.add(i, f"c{i}")
     assert len(counts.times) <= MAX_TIMES + counts.need
     assert len(values.live) + len(values.past) <= 2 * MAX_TIMES + 1
-    assert len(calls.calls) <= MAX_TIMES
+    assert len(calls.calls or ()) <= MAX_TIMES
 
 
 def test_the_count_is_capped() -> None:
@@ -193,3 +210,65 @@ def test_late_events_among_hundreds_of_sessions_fire_without_a_sweep(monkeypatch
         window.add(MINUTE + i, f"s{i}")
     monkeypatch.setattr(DistinctWindow, "_sweep", None)
     assert window.add(MINUTE - 5, "late") >= 500
+
+
+@pytest.mark.parametrize("own", [0, 100], ids=["the rule's limit", "the caller's own limit"])
+def test_a_high_limit_is_exact_for_late_events_among_hundreds_of_sessions(own: int) -> None:
+    """The window around the late event is full, the one that ends at the newest event is not."""
+    window = DistinctWindow(6 if own else 100, MINUTE, KEEP)
+    for i in range(100):
+        window.add(i, f"early{i}", own)
+    for i in range(80):
+        window.add(MINUTE + 200 + i, f"s{i}", own)
+    assert window.add(300, "late", own) >= 100
+    few = DistinctWindow(100, MINUTE, KEEP)
+    assert [few.add(MINUTE - i % 2, f"s{i}") > 0 for i in range(100)] == [False] * 99 + [True]
+
+
+def test_a_flood_of_sessions_at_one_time_stays_bounded() -> None:
+    window = DistinctWindow(6, MINUTE, KEEP)
+    for i in range(5 * MAX_TIMES):
+        window.add(MINUTE, f"v{i}")
+    assert len(window.live) + len(window.past) <= 2 * MAX_TIMES + 1
+
+
+class TestOtherLimits:
+    """Limits change while the log goes on."""
+
+    def test_times_stay(self) -> None:
+        window = CountWindow(5, MINUTE, KEEP)
+        assert [window.add(i) for i in range(3)] == [0, 0, 0]
+        window.set_limits(4, MINUTE, KEEP)
+        assert window.add(3) == 4
+        window.set_limits(9, 2 * MINUTE, KEEP)
+        assert [window.add(MINUTE + i) for i in range(5)] == [0, 0, 0, 0, 9]
+
+    @pytest.mark.parametrize("need", [2, 6])
+    def test_values_stay_under_another_number(self, need: int) -> None:
+        window = DistinctWindow(4, MINUTE, KEEP)
+        for i, value in enumerate("abc"):
+            window.add(i, value)
+        window.set_limits(need, MINUTE, KEEP)
+        assert window.add(3, "d") == (4 if need == 2 else 0)
+
+    @pytest.mark.parametrize("width", [MINUTE // 2, 2 * MINUTE])
+    def test_values_begin_anew_under_another_width(self, width: int) -> None:
+        """How long a value was present was worked out under the old one."""
+        window = DistinctWindow(2, MINUTE, KEEP)
+        window.add(0, "a")
+        window.set_limits(2, width, KEEP)
+        assert [window.add(width + i, value) for i, value in enumerate("bc")] == [0, 2]
+        assert [window.add(2 * width + i, value) for i, value in enumerate("de")] == [2, 2]
+
+
+def test_a_count_window_is_needed_until_nothing_it_holds_can_matter() -> None:
+    window = CountWindow(3, MINUTE, KEEP)
+    window.add(0)
+    window.add(SECOND)
+    assert window.is_needed(KEEP)
+    assert window.times[3:] == [SECOND]
+    assert not window.is_needed(KEEP + SECOND)
+    values = DistinctWindow(3, MINUTE, KEEP)
+    values.add(0, "a")
+    assert values.is_needed(KEEP - 1)
+    assert not values.is_needed(KEEP)

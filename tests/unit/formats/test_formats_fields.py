@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from mcpwatch.event import OUTCOMES, AuditEvent
 from mcpwatch.formats.fields import (
     ALIASES,
+    BESIDE,
     EVENT_WORDS,
     HTTP_STATUS,
     STATUS_WORDS,
     address_of,
     duration_of,
     look_up,
+    number_of,
     scopes_of,
     status_of,
     text_of,
@@ -46,6 +48,31 @@ def test_every_name_of_an_id_is_read_also_nested(field: str, name: str) -> None:
         for part in reversed(name.split(".")):
             record = {part: record}
         assert getattr(event_of(**record), field) == "x"
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [(field, name) for field in ("definition_sha256", "hash", "prev_hash") for name in ALIASES[field]],
+)
+def test_every_name_of_a_hash_is_read(field: str, name: str) -> None:
+    assert getattr(event_of(tool="t", **{name: "ab" * 32}), field) == "ab" * 32
+
+
+@pytest.mark.parametrize("name", ALIASES["sequence"])
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(0, 0), (7, 7), ("7", 7), (2**63 - 1, 2**63 - 1), (2**63, None), (-1, None), ("-1", None), (7.0, None),
+     (True, None), ("", None), ("٧", None), ("9" * 19, None), ([7], None)],
+)  # fmt: skip
+def test_numbers_of_records(name: str, value: object, number: int | None) -> None:
+    assert event_of(tool="t", **{name: value}).sequence == number
+
+
+@pytest.mark.parametrize("field", sorted(BESIDE))
+def test_a_number_or_a_hash_alone_makes_no_audit_record(field: str) -> None:
+    """Other logs have them too."""
+    for name in ALIASES[field]:
+        assert read([{name: 7 if field == "sequence" else "ab" * 32}]) == []
 
 
 @pytest.mark.parametrize("name", ["api_key", "apiKey", "key", "authorization", "token", "id", "request_id"])
@@ -118,7 +145,7 @@ def test_scopes(value: object, scopes: list[str] | None) -> None:
 
 @given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.text())))
 def test_the_readers_of_fields_take_anything(value: object) -> None:
-    for function in (text_of, status_of, duration_of, address_of, scopes_of):
+    for function in (text_of, status_of, duration_of, address_of, scopes_of, number_of):
         function(value)
 
 

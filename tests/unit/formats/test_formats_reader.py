@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcpwatch.detection.engine import Engine
 from mcpwatch.event import OUTCOMES, AuditEvent, Flag
-from mcpwatch.formats.fields import ABSENT
+from mcpwatch.formats.fields import ABSENT, BESIDE
 from mcpwatch.formats.mapping import FormatError
 from mcpwatch.formats.reader import KEPT_EXAMPLES, Reader, lacking_fields, lacks_a_field
 from mcpwatch.incidents.export import dump, event_record
@@ -96,6 +96,7 @@ def test_whatever_the_bytes_every_line_is_counted_once(lines: list[bytes]) -> No
 plain = st.text(max_size=12)
 absent = st.sampled_from([*sorted(ABSENT), None])
 ident = plain | absent | st.sampled_from(["192.0.2.1:80", "[2001:db8::1]:443", "1.1.1.1, 2.2.2.2"])
+hashes = st.sampled_from(["ab" * 32, "sha256:" + "AB" * 32, "x" * 512, "x" * 513, "x" * 9, "x" * 10])
 native_records = st.fixed_dictionaries(
     {"timestamp": st.sampled_from([STAMP, "2026-11-20T08:00:05Z", 1_795_132_800, 1.5e12, "soon", None])},
     optional={
@@ -116,8 +117,12 @@ native_records = st.fixed_dictionaries(
         ),
         "server": st.text(min_size=1, max_size=12).filter(lambda name: name not in ABSENT),
         "call_id": st.text(min_size=1, max_size=12).filter(lambda name: name not in ABSENT),
+        "definition_sha256": ident | hashes,
+        "sequence": st.none() | st.integers(-1, 2**64) | st.sampled_from([2**63 - 1, 2**63]),
+        "hash": ident | hashes,
+        "prev_hash": ident | hashes,
     },
-).filter(lambda record: any(value is not None for value in record.values()))
+).filter(lambda record: any(value is not None for name, value in record.items() if name not in BESIDE))
 
 
 def same(left: Any, right: Any) -> bool:
@@ -128,6 +133,8 @@ def same(left: Any, right: Any) -> bool:
 @given(native_records)
 @example({"timestamp": STAMP, "tool": "t", "duration_ms": -1.0})
 @example({"timestamp": STAMP, "tool": "t", "error": ""})
+@example({"timestamp": STAMP, "tool": "t", "sequence": -1, "hash": "", "prev_hash": "anonymous"})
+@example({"timestamp": STAMP, "tool": "t", "sequence": 2**63, "definition_sha256": "x" * 513})
 @example({"timestamp": STAMP, "tool": "t", "params": {"big": 2**70, "small": -(2**70), "inf": 1e308}})
 def test_the_fast_way_and_the_slow_way_read_native_records_alike(record: dict[str, Any]) -> None:
     line = json.dumps(record).encode()
@@ -196,6 +203,15 @@ def test_absent_has_many_spellings(field: str, spelling: str | None) -> None:
         event = one(record, format_name=name)
         assert getattr(event, field) is None
         assert event.event == ("request" if field == "tool" else "tool_call")
+
+
+@pytest.mark.parametrize("field", ["definition_sha256", "hash", "prev_hash", "sequence"])
+@pytest.mark.parametrize("spelling", [None, "", "-", "unknown", "null"])
+def test_a_record_may_have_no_number_and_no_hash(field: str, spelling: str | None) -> None:
+    """The first of a chain often says so in words."""
+    record = {"timestamp": STAMP, "tool": "t", "status": "success"} | {field: spelling}
+    for name in ("auto", "generic"):
+        assert getattr(one(record, format_name=name), field) is None
 
 
 @pytest.mark.parametrize("field", ["server", "call_id", "subject"])

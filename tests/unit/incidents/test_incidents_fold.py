@@ -6,18 +6,22 @@ import base64
 import hashlib
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit, Severity, Subject
-from mcpwatch.detection.rules import RULES
+from mcpwatch.detection.rule import RuleSet
+from mcpwatch.detection.rulefile import shipped
 from mcpwatch.incidents.fold import Change, Fold
 from mcpwatch.incidents.incident import EVIDENCE_HEAD, EVIDENCE_TAIL, Incident, incident_id, quiet_after
-from mcpwatch.policy.model import Alerts
+from mcpwatch.policy.model import Alerts, Policy
 from mcpwatch.times import DAY, MINUTE, SECOND
+from tests.oracle import read
 
 NOON = 1_795_132_800 * SECOND + DAY // 2
 ALERTS = Alerts()
@@ -171,12 +175,12 @@ def test_changes_tell_a_higher_severity_once_and_no_lower_one() -> None:
         ("shell-execute", 5 * MINUTE, 10 * MINUTE),
         ("auth-lockout", 5 * MINUTE, 10 * MINUTE),
         ("auth-lockout", 30 * MINUTE, 30 * MINUTE),
+        ("exfil-sequence", 5 * MINUTE, 10 * MINUTE),
     ],
 )
 def test_quiet_comes_after_the_window_and_at_least_ten_minutes(rule: str, within: int, quiet: int) -> None:
     alerts = Alerts(auth_failures_within=within)
-    (table_rule,) = (each for each in RULES if each.id == rule)
-    assert quiet_after(table_rule, alerts) == quiet
+    assert quiet_after(shipped().by_id[rule], alerts) == quiet
     folded = Fold(alerts)
     folded.add([hit(rule=rule)])
     assert folded.settle(NOON + quiet) == []
@@ -204,7 +208,7 @@ def test_a_gap_of_exactly_the_quiet_time_is_one_episode() -> None:
 def test_other_limits_change_the_quiet_time_from_then_on() -> None:
     folded = Fold(ALERTS)
     folded.add([hit(rule="auth-lockout")])
-    folded.set_alerts(Alerts(auth_failures_within=60 * MINUTE))
+    folded.set_limits(Alerts(auth_failures_within=60 * MINUTE), shipped())
     assert folded.settle(NOON + 11 * MINUTE) == []
 
 
@@ -235,3 +239,65 @@ def test_a_change_tells_the_incident_as_it_was_at_that_moment() -> None:
         ("count", 10),
         ("count", 100),
     ]
+
+
+def test_ten_thousand_hits_are_told_at_most_five_times() -> None:
+    """Opened, then at 10, 100, 1000 and 10,000; what lies between is counted, exactly."""
+    folded = Fold(ALERTS)
+    told = [change for n in range(10_000) for change in folded.add([hit(NOON + n)])]
+    assert [(change.kind, change.incident.count) for change in told] == [
+        ("opened", 1), ("count", 10), ("count", 100), ("count", 1_000), ("count", 10_000),
+    ]  # fmt: skip
+    assert [incident.count for incident in folded] == [10_000]
+
+
+def test_an_incident_keeps_the_rule_that_opened_it_and_new_ones_have_the_new() -> None:
+    """Rules are reloaded while the log goes on; one that is gone still becomes quiet."""
+    folded = Fold(ALERTS)
+    folded.add([hit(who="old"), hit(rule="shell-execute", who="old")])
+    renamed = replace(shipped().by_id["session-rate"], title="Another title")
+    folded.set_limits(ALERTS, RuleSet((renamed,)))
+    folded.add([hit(NOON + 1, who="old"), hit(NOON + 1, who="new")])
+    titles = {dict(i.subject)["session"]: i.rule.title for i in folded if i.rule.id == "session-rate"}
+    assert titles == {"old": shipped().by_id["session-rate"].title, "new": "Another title"}
+    assert len(folded.settle(NOON + 11 * MINUTE)) == 3
+
+
+def test_the_limit_that_was_set_for_a_caller_is_the_incidents() -> None:
+    incident = only(hit(limit=60))
+    assert incident.limit(ALERTS) == "more than 60 calls in 60 s"
+    assert incident.why(ALERTS) == "6 calls within the window; the limit is more than 60 calls in 60 s"
+    assert only(hit()).limit(ALERTS) == "more than 5 calls in 60 s"
+
+
+def test_a_sequence_says_that_it_is_complete() -> None:
+    incident = only(hit(rule="exfil-sequence", peak=2))
+    assert incident.limit(ALERTS) == "2 steps in order within 10m"
+    assert incident.why(ALERTS) == "the last of 2 steps in order within 10m was seen"
+
+
+def test_an_incident_about_a_log_has_an_id_like_any_other() -> None:
+    gap = only(hit(rule="audit-gap", severity=Severity.HIGH, reason="3 records are missing"))
+    assert gap.why(ALERTS) == "3 records are missing"
+    about = Fold(ALERTS)
+    about.add([hit(rule="audit-gap")._replace(subject=(("gap", "files"),))])
+    assert [incident.id for incident in about] == [
+        incident_id("audit-gap", (("gap", "files"),), "2026-11-20")
+    ]
+
+
+def test_a_flood_of_calls_is_one_incident_that_is_told_five_times() -> None:
+    """From the log to what is told: 10,005 calls in eleven seconds are 10,000 hits."""
+    events = read(
+        {"timestamp": 1_795_132_800 + n / 1_000, "tool": "t", "session_id": "s1"} for n in range(10_005)
+    )
+    rules = shipped().only("session-rate")
+    engine, folded = Engine(Policy(), rules), Fold(ALERTS, rules)
+    told = [
+        change for at in range(0, 10_005, 512) for change in folded.add(engine.observe(events[at : at + 512]))
+    ]
+    assert [(change.kind, change.incident.count) for change in told] == [
+        ("opened", 1), ("count", 10), ("count", 100), ("count", 1_000), ("count", 10_000),
+    ]  # fmt: skip
+    (incident,) = folded
+    assert (incident.id, incident.count, incident.peak) == ("INC-5R3JIASZOBTCFJZK", 10_000, 1_024)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
+from mcpwatch.detection.rulefiles import RuleFiles
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.monitor import Monitor, Settings
 from mcpwatch.monitor.pipeline import Pipeline, Reading, saved_events
@@ -14,7 +16,7 @@ from mcpwatch.policy.file import PolicyFile
 from mcpwatch.snapshot import Counters, ReplayRow, Snapshot
 from mcpwatch.sources.live import LiveSet
 from mcpwatch.sources.saved import open_saved
-from mcpwatch.times import SECOND, iso
+from mcpwatch.times import SECOND, iso, utc_day
 
 NOW = 1_795_341_600 * SECOND
 """2026-11-22T10:00:00Z."""
@@ -51,6 +53,7 @@ class Room:
     policy: str | None = POLICY
     read_only: bool = False
     reveal: bool = False
+    rules: Path | None = None
     now: int = NOW
     log: Path = field(init=False)
     policy_path: Path = field(init=False)
@@ -64,7 +67,8 @@ class Room:
             self.policy_path.write_text(self.policy)
         file = PolicyFile(self.policy_path if self.policy is not None else None)
         settings = Settings(self.folder / "state", read_only=self.read_only, reveal=self.reveal)
-        self.monitor = Monitor(file, Reading(), settings, lambda: self.now)
+        rules = RuleFiles(self.rules, lambda: date.fromisoformat(utc_day(self.now)))
+        self.monitor = Monitor(file, Reading(), settings, lambda: self.now, rules)
         self.sources = LiveSet([str(self.log)])
 
     def write(self, *pieces: bytes) -> Snapshot:
@@ -77,6 +81,7 @@ class Room:
         """Let the monitor read what is there; what it shows then."""
         monitor = self.monitor
         monitor.check_policy()
+        monitor.check_rules()
         while True:
             with monitor.lock:
                 self._looks += SECOND  # a file is looked at only now and then

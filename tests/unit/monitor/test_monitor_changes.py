@@ -63,10 +63,10 @@ def test_a_lockout_and_a_disabled_tool_are_watched_as_well(room: Room) -> None:
     address = (Target("source_ip", "203.0.113.9"),)
     room.monitor.apply(room.monitor.plan("lock", address, "guessing"))
     room.monitor.apply(room.monitor.plan("disable", (Target("tool", "shell_execute"),), "not needed"))
-    assert [change.state for change in room.look().changes] == ["untested", "untested"]
+    assert [change.state for change in room.look().changes] == ["untested", "written"]
     room.write(call(room.after(3), status="unauthenticated"))
     room.write(call(room.after(3), tool="shell_execute", key_id="k2", source_ip="198.51.100.7"))
-    assert [change.state for change in room.look().changes] == ["NOT IN FORCE", "in force"]
+    assert [change.state for change in room.look().changes] == ["NOT IN FORCE", "confirmed"]
 
 
 def test_a_change_counts_from_the_moment_of_writing(room: Room) -> None:
@@ -201,7 +201,7 @@ def test_an_ended_lockout_is_no_reason_any_more(room: Room) -> None:
     room.monitor.apply(room.monitor.plan("lock", target, "guessing"))
     assert room.look().policy.locked == 1
     (alert,) = room.look().alerts
-    assert alert.note == "untested; unauth"
+    assert alert.note == "written; unauth"
     room.after(301)
     (alert,) = room.look().alerts
-    assert (alert.note, room.look().policy.locked) == ("unauthenticated", 0)
+    assert (alert.note, room.look().policy.locked) == ("over; unauth", 0)

@@ -27,9 +27,9 @@ def outside(at_ns: int, **fields: object) -> bytes:
 def test_alerts_stand_worst_first_then_newest(room: Room) -> None:
     shown = room.write(
         outside(NOW, key_id="k1", status="denied"),
-        outside(NOW + SECOND, key_id="k2"),
-        call(NOW + 2 * SECOND, key_id="k3", tool="shell_execute"),
-        call(NOW + 3 * SECOND, key_id="k4", tool="shell_execute"),
+        outside(NOW + SECOND, key_id="k2", session_id="s2"),
+        call(NOW + 2 * SECOND, key_id="k3", tool="shell_execute", session_id="s3"),
+        call(NOW + 3 * SECOND, key_id="k4", tool="shell_execute", session_id="s4"),
     )
     found = [(alert.severity, alert.rule, alert.subject) for alert in shown.alerts]
     assert found[:4] == [

@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - a table of whole files is easier to read with one file on each line
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from mcpwatch.policy.edit import (
     Edit,
     Enable,
     Lock,
+    LockAll,
     Restore,
     Revoke,
     Unlock,
@@ -25,7 +27,7 @@ from mcpwatch.policy.edit import (
 )
 from mcpwatch.policy.load import parse
 from mcpwatch.policy.model import Lockout, Policy, PolicyError, PrincipalKind, Revocation
-from mcpwatch.times import HOUR
+from mcpwatch.times import HOUR, iso
 
 AT = 1_795_317_247_123_456_789
 MICRO = AT // 1_000 * 1_000
@@ -144,8 +146,46 @@ def test_a_lockout_is_the_same_however_its_address_is_spelled() -> None:
     assert step(data, replace(lock, source_ip="2001:0DB8:0:0:0:0:0:1")).noop
     assert not step(data, replace(lock, until_ns=AT + 2 * HOUR)).noop
     assert not step(data, replace(lock, key="a")).noop
-    assert step(data, Unlock("a", "2001:db8::1")).noop
-    assert step(data, Unlock(None, "2001:DB8::0:1")).after == b"version: 1\n"
+    assert step(data, Unlock("a", "2001:db8::1", AT)).noop
+    assert step(data, Unlock(None, "2001:DB8::0:1", AT)).after == b"version: 1\n"
+    mapped = step(b"version: 1\n", Lock(None, "::ffff:203.0.113.9", AT, AT + HOUR)).after
+    assert step(mapped, Unlock(None, "203.0.113.9", AT)).after == b"version: 1\n"
+
+
+UNLOCKED = {
+    "brackets": ("lockouts: [{key: a, at: OLD, until: OLDER}, {key: a, at: NOW, until: LATE}]  # x\n",
+                 "lockouts: [{key: a, at: OLD, until: OLDER}, {key: a, at: NOW, until: SOON}]  # x\n"),
+    "block": ("lockouts:\n  - until: LATE  # é\n    key: a\n    at: NOW\n  - {key: b, at: NOW, until: LATE}\n",
+              "lockouts:\n  - until: SOON  # é\n    key: a\n    at: NOW\n  - {key: b, at: NOW, until: LATE}\n"),
+    "two": ("lockouts:\n - {key: a, at: OLD, until: LATE}\n - {key: a, at: NOW, until: LATE}\n",
+            "lockouts:\n - {key: a, at: OLD, until: SOON}\n - {key: a, at: NOW, until: SOON}\n"),
+    "not begun": ("lockouts:\n - {key: a, at: NOW, until: LATE}\n - {key: a, at: SOON, until: LATE}\n",
+                  "lockouts:\n - {key: a, at: NOW, until: SOON}\n"),
+}  # fmt: skip
+MOMENTS = {"OLDER": AT - HOUR, "OLD": AT - 2 * HOUR, "NOW": AT, "LATE": AT + 2 * HOUR, "SOON": AT + HOUR}
+
+
+@pytest.mark.parametrize("shape", UNLOCKED)
+def test_unlocking_moves_the_end_and_nothing_else_and_its_undo_moves_it_back(shape: str) -> None:
+    """The entry stays, so that the ladder counts it."""
+
+    def filled(text: str) -> bytes:
+        for name, moment in MOMENTS.items():
+            text = re.sub(rf"\b{name}\b", f'"{iso(moment)}"', text)
+        return b"version: 1\n" + text.encode()
+
+    before, after = map(filled, UNLOCKED[shape])
+    change = Unlock("a", None, AT + HOUR)
+    edit = step(before, change)
+    assert edit.after == after
+    assert step(after, change).noop
+    undo = undo_of(change, parse(before, None))
+    if shape == "not begun":
+        assert undo is None, "what was removed can't be put back"
+    else:
+        assert undo is not None
+        assert step(after, undo).after == before
+        assert undo_of(undo) is None
 
 
 REMOVALS = [
@@ -393,3 +433,15 @@ def test_edits_are_the_same_without_the_c_library(monkeypatch: pytest.MonkeyPatc
     with_c = [plan(text.encode(), REVOKE, "p").after for text in texts]
     monkeypatch.setattr(tree, "_LOADER", yaml.SafeLoader)
     assert [plan(text.encode(), REVOKE, "p").after for text in texts] == with_c
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_several_lockouts_in_one_go_are_the_same_as_one_after_the_other(shape: str) -> None:
+    data = SHAPES[shape][0].encode()
+    locks = tuple(Lock(None, f"203.0.113.{n}", AT, AT + HOUR) for n in range(3))
+    one_by_one = data
+    for lock in locks:
+        one_by_one = step(one_by_one, lock).after
+    together = plan(data, LockAll(locks), "policy.yaml").after
+    assert meaning(parse(together, None)) == meaning(parse(one_by_one, None))
+    assert plan(data, LockAll(()), "policy.yaml").noop

@@ -86,7 +86,7 @@ def test_a_settled_file_is_not_read_again_until_it_changes(
     assert not file.check()
     assert len(reads) == 2  # just made: a second write in the same tick would look the same
     later = time.time_ns() + 10_000_000_000
-    monkeypatch.setattr("mcpwatch.policy.file.time.time_ns", lambda: later)
+    monkeypatch.setattr("mcpwatch.documents.watch.time.time_ns", lambda: later)
     assert not file.check()
     assert not file.check()
     assert len(reads) == 3

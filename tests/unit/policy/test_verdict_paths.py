@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,10 @@ A, V, Q, N = Verdict.ALLOWED, Verdict.VIOLATION, Verdict.AMBIGUOUS, Verdict.NOT_
         ("/app/data/a\\b", A),
         ("/app/data/naïve … résumé.pdf", A),
         ("/app/data/x~", A),
+        ('/app/data/Bob\'s "best".txt', A),
+        ("/app/data/" + "x" * 255, A),
+        ("/app/data/...", A),
+        ("./...", A),
         ("/app/data/a..b", A),
         ("/app/data/a:b", A),
         # outside as written
@@ -82,6 +88,29 @@ A, V, Q, N = Verdict.ALLOWED, Verdict.VIOLATION, Verdict.AMBIGUOUS, Verdict.NOT_
         ("/app/data/%%32%%65%%32%%65/x", Q),
         ("/app/data/.?/.?/x", Q),
         ("/app/data/what?/x", A),
+        # a dot too many, as on old Windows; names that are cut
+        ("/app/data/.../x", Q),
+        ("/app/data/a/.../x", Q),
+        ("/app/data/a/b/.../x", A),
+        ("/app/data/..../", Q),
+        ("/app/data/…/x", Q),
+        ("/app/data/︰/x", Q),
+        ("/app/data/" + "x" * 256, Q),
+        # what servers strip before they open a path
+        (" /etc/passwd", Q),
+        ("\ufeff/etc/passwd", Q),
+        ("\u200b/etc/passwd", Q),
+        (" file:///etc/passwd", Q),
+        (" ~/x", Q),
+        (" /app/data/x", A),
+        ('"/etc/passwd"', Q),
+        ("'/etc/passwd'", Q),
+        ("/app/data/.''./x", Q),
+        ("/app/data/.\u200b./x", Q),
+        ("/app/data/.\\./x", Q),
+        ("/app/data/.\\/\\.\\.\\/x", Q),
+        ("/app/data/％２ｅ％２ｅ/x", Q),
+        ("/app/data/資料～案（１）.pdf", A),
         # shells
         ("~/x", Q),
         ("~root/.ssh/id_rsa", Q),
@@ -117,6 +146,8 @@ A, V, Q, N = Verdict.ALLOWED, Verdict.VIOLATION, Verdict.AMBIGUOUS, Verdict.NOT_
         ("/app/data/proc/1/cwd", V),
         ("/app/data/proc/self/task/7/root/x", V),
         ("/proc/self/root/../../app/data/x", V),
+        ("/proc/self/task/../cwd/../../app/data/x", V),
+        ("/proc/self/status/../../../app/data/x", A),
         ("/app/data/pro%63/self/root/x", Q),
         ("/app/data/proc/notes/root", A),
         # nothing to judge
@@ -139,6 +170,30 @@ def test_each_way_to_write_a_path_gets_its_verdict(path: object, verdict: Verdic
         ("/etc/x", "outside /app/data/, /app/public/"),
         ("/app/data/../x", "climbs out of /app/data/ with .."),
         ("a", "relative, no base_dir in the policy (assumed inside)"),
+        ("/app/data/%41/%2E%2e/%2e%2e/x", "inside /app/data/ as written; outside once %2e%2e is decoded"),
+        ("/app/data/..&#47;x", "inside /app/data/ as written; outside once &#47; is decoded"),
+        ("/app/data/．．/x", "inside /app/data/ as written; outside once look-alike characters are folded"),
+        ("/app/data/..\\x", "inside /app/data/ as written; outside once backslashes separate"),
+        ("/app/data/..;a/x", "inside /app/data/ as written; outside once ; parameters are stripped"),
+        ("/app/data/.. /x", "inside /app/data/ as written; outside once blanks are stripped"),
+        ("/app/data/..'/x", "inside /app/data/ as written; outside once quotes are stripped"),
+        ("/app/data/.?/x", "inside /app/data/ as written; outside once ? matches a dot"),
+        ("/app/data/....//x", "inside /app/data/ as written; outside once ../ is filtered out"),
+        (
+            "/app/data/.../x",
+            "inside /app/data/ as written; outside once runs of dots climb, as on old Windows",
+        ),
+        (
+            "/app/data/.\\./x",
+            "inside /app/data/ as written; outside once backslashes are dropped, as shells do",
+        ),
+        (
+            "/app/data/..%5cx",
+            "inside /app/data/ as written; outside once %5c is decoded and backslashes separate",
+        ),
+        ("/app/data/x%00.txt", "inside /app/data/ as written; cut short once an escaped NUL is decoded"),
+        ("C:/x", "relative (assumed inside) as written; on a drive once read as Windows does"),
+        ("http://evil.com/x", "relative (assumed inside) as written; elsewhere once read as a URL"),
     ],
 )
 def test_the_reason_says_what_is_wrong(path: str, reason: str) -> None:
@@ -169,7 +224,15 @@ def test_relative_paths_start_from_the_base_dir(base_dir: str, path: str, verdic
         ("c:/dATA/x", A),
         ("C:\\Data", A),
         ("\\\\SERVER\\share\\in\\x", A),
-        ("\\\\?\\UNC\\server\\share\\in\\x", Q),
+        ("\\\\?\\UNC\\server\\share\\in\\x", A),
+        ("\\\\?\\C:\\Data\\x", A),
+        ("\\\\?\\C:\\Windows\\x", V),
+        ("\\\\.\\PhysicalDrive0", V),
+        ("\\\\.\\pipe\\x", V),
+        ("\\\\?\\GLOBALROOT\\Device\\x", V),
+        ("C:\\Data\\x:stream", A),
+        ("C:\\Data\\..::$INDEX_ALLOCATION\\x", V),
+        ("C:\\Data\\...\\x", Q),
         ("file:///C:/Data/x", A),
         ("C:\\Data\\a\\..\\b", A),
         ("C:\\Data\\..\\x", V),
@@ -258,6 +321,55 @@ def test_more_climbing_than_depth_is_never_allowed(below: list[str], climbs: lis
     assert not judge_path(path, ROOTS).fine
     spelled = "/app/data/" + "".join(part + "/" for part in below) + climbs[0] * (depth + 3) + "etc/" + to
     assert not judge_path(spelled, ROOTS).fine
+
+
+ABOVE = ("/", "/app/", "/app/data/")
+ODD = st.sampled_from([*"%;?#&$'\"\\~ .…．", "..", "%2e", "%41", "0x2f", "é", "a", "b.txt"])
+
+
+@given(st.lists(st.lists(ODD, min_size=1, max_size=4).map("".join), max_size=4))
+def test_a_path_that_is_allowed_stays_allowed_under_a_larger_root(parts: list[str]) -> None:
+    path = "/app/data/" + "/".join(parts)
+    fine = [judge_path(path, (root,)).fine for root in reversed(ABOVE)]
+    assert fine == sorted(fine)
+
+
+@given(st.lists(st.lists(ODD, min_size=1, max_size=4).map("".join), max_size=4), COMPONENTS)
+def test_a_plain_name_below_an_allowed_path_is_allowed(parts: list[str], name: str) -> None:
+    path = "/app/data/" + "".join(part + "/" for part in parts)
+    if judge_path(path, ROOTS).fine:
+        finding = judge_path(path + name, ROOTS)
+        assert finding.fine, finding.reason
+
+
+def test_every_character_that_unicode_folds_to_dots_or_separators_is_folded() -> None:
+    for code in range(0x80, 0x110000):
+        folded = unicodedata.normalize("NFKC", chr(code))
+        if set(folded) <= set("./\\"):
+            path = (
+                f"/app/data/..{chr(code)}..{chr(code)}x"
+                if folded in "/\\"
+                else f"/app/data/{chr(code) * 2}/x"
+            )
+            assert judge_path(path, ROOTS).verdict is Q, hex(code)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'Q&A; what? 100% "sure" [x] #1 (a\\b) ~v2.txt',
+        "it's 5 o'clock; who's there?.md",
+        "a%20b%2Bc&d=e?f#g;h.html",
+        "$price (50% off) & more; part #2.pdf",
+        "report (final)…v2 – “new”.docx",
+        "50%25 'a' b\\c;d/0x2e.…e.txt",
+        "node_modules/@types/node/index.d.ts",
+        "x.y/..z/z../.hidden/last",
+    ],
+)
+def test_names_with_many_odd_characters_are_no_alarm(name: str) -> None:
+    finding = judge_path("/app/data/" + name, ROOTS)
+    assert finding.fine, finding.reason
 
 
 HOSTILE = st.lists(

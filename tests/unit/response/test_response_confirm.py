@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpwatch.detection.checks import DisabledTool, Enforcement
-from mcpwatch.policy.model import Revocation
+from mcpwatch.event import AuditEvent
+from mcpwatch.policy.model import Lockout, Revocation
 from mcpwatch.response import confirm
-from mcpwatch.response.confirm import Confirmations, sentence
+from mcpwatch.response.confirm import Confirmations, SavedSightings, sentence
+from mcpwatch.sources.block import Block
 from mcpwatch.times import SECOND
 
 ENTRY = Revocation("key", "k1", 0)
@@ -95,3 +97,49 @@ def test_a_tool_switched_off_again_is_untested_again() -> None:
     found.observe([Enforcement(DisabledTool("shell", 1), SECOND, refused=True)])
     assert found.state(DisabledTool("shell", 1), 0)[0] == "in force"
     assert found.state(DisabledTool("shell", 500), 500)[0] == "untested"
+
+
+def test_a_reason_or_an_end_that_is_changed_leaves_what_was_proved() -> None:
+    found = Confirmations()
+    found.observe([Enforcement(ENTRY, SECOND, refused=True)])
+    assert found.state(Revocation("key", "k1", 0, reason="typo", until=5), 0)[0] == "in force"
+    lock = Lockout("k1", "203.0.113.9", 0, 100)
+    found.observe([Enforcement(lock, SECOND, refused=True)])
+    assert found.state(Lockout("k1", "203.0.113.9", 0, 50), 0)[0] == "in force"
+    assert found.state(Lockout("k1", "203.0.113.9", 7, 100), 0)[0] == "untested"
+
+
+def saved(*seconds: float, source: str = "a") -> list[AuditEvent]:
+    origin = Block(source, [b""], 0, 1)
+    return [AuditEvent(time_ns=round(at * SECOND), origin=origin) for at in seconds]
+
+
+def kept(*batches: tuple[list[AuditEvent], list[float]]) -> list[float]:
+    """The sightings that count, by their seconds."""
+    held = SavedSightings(120 * SECOND)
+    found = []
+    for events, sighted in batches:
+        found += held.take(events, [Enforcement(ENTRY, round(at * SECOND), refused=True) for at in sighted])
+    return [seen.time_ns / SECOND for seen in (*found, *held.rest())]
+
+
+def test_a_saved_record_from_the_future_proves_nothing() -> None:
+    """Nothing after it could ever take that back."""
+    assert kept((saved(0, 4e9, 1), [4e9, 1])) == [1]
+    assert kept((saved(0, 4e9), [4e9]), (saved(1), [])) == [], "also where a block ends behind it"
+    assert kept((saved(0, 4e9), [4e9]), (saved(1), [1])) == [1]
+
+
+def test_saved_records_that_are_out_of_order_within_the_lateness_count() -> None:
+    assert kept((saved(0, 120, 0.5), [0, 120])) == [0, 120]
+    assert kept((saved(0, 121, 0.5), [0, 121])) == [0]
+
+
+def test_a_refusal_after_a_quiet_hour_counts_even_as_the_last_record() -> None:
+    assert kept((saved(0, 3_600), [3_600])) == [3_600]
+    assert kept((saved(0), []), (saved(3_600), [3_600]), (saved(7_200), [])) == [3_600]
+
+
+def test_logs_of_several_clocks_say_nothing_about_each_other() -> None:
+    merged = [*saved(0), *saved(4_000, source="b"), *saved(1), *saved(4_001, source="b")]
+    assert kept((merged, [4_000, 4_001])) == [4_000, 4_001]

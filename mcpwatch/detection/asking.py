@@ -1,0 +1,186 @@
+"""Feeds that ask something of each event: what is alike in it, a value, or whether it enters at all.
+
+They are small objects and no closures: a log goes from caller to caller, and what is scattered over memory costs more
+than what is computed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+import orjson
+
+from mcpwatch.detection.alike import AlikeWindow
+from mcpwatch.detection.hit import Subject
+from mcpwatch.detection.rule import Rule, RuleException
+from mcpwatch.detection.sequence import SequenceWindow
+from mcpwatch.detection.windows import CountWindow, DistinctWindow
+from mcpwatch.event import AuditEvent
+from mcpwatch.filter import Filter
+from mcpwatch.formats.fields import ABSENT
+from mcpwatch.policy.params import cut_at, withheld
+
+
+class AskingFeed(Protocol):
+    """A window of a rule and a subject, and how an event enters it.
+
+    Attributes:
+        limit: The limit that was set for such events, where it is not the rule's own.
+        number: Of the entry in the book, where events of all kinds enter by it alike; else -1.
+    """
+
+    rule: Rule
+    subject: Subject
+    limit: int | None
+    number: int
+
+    @property
+    def window(self) -> CountWindow | DistinctWindow | SequenceWindow | AlikeWindow:
+        """The window."""
+
+    def enter(self, event: AuditEvent, time_ns: int, order: int) -> int:
+        """Insert an event of that time and number; how many there are if that fires, else 0."""
+
+
+class AskedFeed:
+    """A feed that not every event of its kind and caller enters."""
+
+    __slots__ = ("exceptions", "feed", "limit", "match", "number", "rule", "subject", "tier", "window")
+
+    def __init__(
+        self, feed: AskingFeed, match: Filter | None, exceptions: tuple[RuleException, ...], tier: str | None
+    ) -> None:
+        self.feed, self.match, self.exceptions, self.tier = feed, match, exceptions, tier
+        self.rule, self.subject, self.limit, self.window = feed.rule, feed.subject, feed.limit, feed.window
+        self.number = -1
+
+    def enter(self, event: AuditEvent, time_ns: int, order: int) -> int:
+        """Insert an event, if the rule is about it."""
+        if self.match is not None and not self.match.match(event, self.tier):
+            return 0
+        for each in self.exceptions:
+            if (each.until is None or time_ns < each.until) and each.fields.match(event, self.tier):
+                return 0
+        return self.feed.enter(event, time_ns, order)
+
+
+class TimeFeed:
+    """Counts events."""
+
+    __slots__ = ("limit", "need", "number", "rule", "subject", "window")
+
+    def __init__(
+        self, window: CountWindow, rule: Rule, subject: Subject, need: int, limit: int | None
+    ) -> None:
+        self.window, self.rule, self.subject, self.need, self.limit = window, rule, subject, need, limit
+        self.number = -1
+
+    def enter(self, event: AuditEvent, time_ns: int, _order: int) -> int:
+        """Insert the event's time."""
+        return self.window.add(time_ns, event.call_id, self.need)
+
+
+class ToolFeed:
+    """Counts different values: the caller's own, or the events' tools."""
+
+    __slots__ = ("limit", "need", "number", "rule", "subject", "value", "window")
+
+    def __init__(
+        self,
+        window: DistinctWindow,
+        rule: Rule,
+        subject: Subject,
+        need: int,
+        limit: int | None,
+        value: str | None,
+    ) -> None:
+        self.window, self.rule, self.subject, self.need, self.limit = window, rule, subject, need, limit
+        self.number = -1
+        self.value = value
+
+    def enter(self, event: AuditEvent, time_ns: int, _order: int) -> int:
+        """Insert the value; the tool where the caller has none."""
+        value = self.value if self.value is not None else event.tool
+        return self.window.add(time_ns, value, self.need) if value is not None else 0
+
+
+class StepFeed:
+    """One step of a sequence."""
+
+    __slots__ = ("limit", "number", "rule", "step", "subject", "window")
+
+    def __init__(self, window: SequenceWindow, rule: Rule, subject: Subject, step: int) -> None:
+        self.window, self.rule, self.subject, self.step = window, rule, subject, step
+        self.limit: int | None = None
+        self.number = -1
+
+    def enter(self, _event: AuditEvent, time_ns: int, order: int) -> int:
+        """Insert the step."""
+        return self.window.add(time_ns, self.step, order)
+
+
+class AlikeFeed:
+    """Counts events that are alike."""
+
+    __slots__ = (
+        "by_call",
+        "by_params",
+        "by_tool",
+        "limit",
+        "need",
+        "number",
+        "rule",
+        "subject",
+        "who",
+        "window",
+    )
+
+    def __init__(
+        self, window: AlikeWindow, rule: Rule, subject: Subject, need: int, limit: int | None
+    ) -> None:
+        self.window, self.rule, self.subject, self.need, self.limit = window, rule, subject, need, limit
+        self.number = -1
+        counting = rule.correlation
+        assert counting is not None
+        self.by_tool, self.by_params = "tool" in counting.same, "params" in counting.same
+        self.by_call = counting.once_per_call
+        self.who = hash(subject)
+
+    def enter(self, event: AuditEvent, time_ns: int, _order: int) -> int:
+        """Insert the event, unless nobody knows whether its parameters were the same as others."""
+        params = event.params
+        digest = _digest(params) if self.by_params and params is not None else None
+        if self.by_params and digest is None:
+            return 0
+        call_id = event.call_id
+        if (
+            call_id is not None
+            and self.by_call
+            and call_id not in ABSENT
+            and self.window.logged_before(time_ns, hash((self.who, call_id)))
+        ):
+            return 0
+        alike = hash((self.who, event.tool if self.by_tool else None, digest))
+        peak = self.window.add(time_ns, alike, self.need)
+        return peak if peak and not (self.by_params and _hides_something(params)) else 0
+
+
+def _digest(params: dict[str, object]) -> int | None:
+    """A number that is the same for equal parameters, in whatever order; None for those nested too deep."""
+    try:
+        return hash(orjson.dumps(params, option=orjson.OPT_SORT_KEYS))
+    except TypeError:  # half a surrogate pair, a number beyond 64 bits, deeper than that
+        pass
+    try:
+        return hash(json.dumps(params, sort_keys=True))
+    except RecursionError:
+        return None
+
+
+def _hides_something(params: dict[str, object] | None) -> bool:
+    """Whether the log withholds a part of the parameters, so that different ones look the same."""
+    return any(
+        isinstance(value, str) and (withheld(value) or cut_at(value) is not None)
+        for value in (params or {}).values()
+    )
