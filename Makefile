@@ -10,10 +10,10 @@ RUN  := $(VENV)/.run
 DEV  := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench screenshots clean FORCE
+.PHONY: help demo test check bench bench-rules mutate fuzz screenshots clean FORCE
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: $(RUN)  ## set up, then run a small MCP fleet with an attacker in it, and the console on top
 	@$(BIN)/mcpwatch demo $(ARGS)
@@ -30,6 +30,17 @@ check: $(DEV)  ## ruff, mypy --strict, and the order of the rooms
 
 bench: $(DEV)  ## measure replay against a bare JSON loop, memory, and bytes sent to the terminal
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-rules: $(DEV)  ## measure what the rules find and miss, what they cost, and what they hold in memory
+	@$(BIN)/python -m benchmarks.rules $(ARGS)
+
+mutate: $(DEV)  ## change every limit, timespan and level of the rules by a little: their cases must notice
+	@$(BIN)/python -m tests.mutate_rules $(ARGS)
+
+fuzz: $(DEV)  ## throw bytes at verdicts, filters and the reader, a minute each (installs atheris)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'atheris>=3.0'
+	@for target in paths urls calls filters records; do \
+	  $(BIN)/python tests/fuzz/fuzz_verdicts.py $$target -max_total_time=60 || exit 1; done
 
 screenshots: $(DEV)  ## redraw the pictures of the README and the docs from the demo
 	@$(BIN)/python -m docs.screenshots

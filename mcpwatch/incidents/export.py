@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from mcpwatch.detection.checks import Found
+from mcpwatch.detection.feeds import network_of
 from mcpwatch.detection.principal import describe
 from mcpwatch.detection.rule import CHECK_NAMES
 from mcpwatch.event import AuditEvent
@@ -103,6 +104,7 @@ def event_record(
         "client_id": event.client_id,
         "session_id": event.session_id,
         "source_ip": event.source_ip,
+        "network": network_of(event.source_ip) if event.source_ip is not None else None,
         "subject": event.subject,
         "server": event.server,
         "call_id": event.call_id,
