@@ -399,10 +399,9 @@ class Engine:
         self._fresh = set()
         now = min((time for time in references if time != NEVER), default=None)
         self._feeder.pools.sweep(now)
-        # a caller whose window is gone is met anew when it comes again
-        gone = [caller for caller, met in self._met.items() if met.holds_freed()]
-        for caller in gone:
-            del self._met[caller]
+        idle = [caller for caller, met in self._met.items() if not met.let_go()]
+        for caller in idle:
+            del self._met[caller]  # it is met anew when it comes again
 
 
 def _never(_: AuditEvent) -> object:
@@ -450,6 +449,9 @@ class _Met:
         self.identified = who.identified
         self.feeds: dict[int, Feeds] = {}
 
-    def holds_freed(self) -> bool:
-        """Whether a window that its events would enter is in no pool any more."""
-        return any(feed.window.freed for feeds in self.feeds.values() for feed in feeds.all())
+    def let_go(self) -> bool:
+        """Forget the ways into windows that are in no pool any more; whether any way is left."""
+        for profile, feeds in list(self.feeds.items()):
+            if any(feed.window.freed for feed in feeds.all()):
+                del self.feeds[profile]
+        return bool(self.feeds)

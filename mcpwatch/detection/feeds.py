@@ -167,6 +167,7 @@ class Feeder:
         for feed in {id(feed): feed for feeds in others for feed in feeds.all()}.values():
             if feed.number >= 0:
                 shared.setdefault(feed.number, []).append(feed)
+        at_hand = {id(entry[3]): entry for feeds in others for entry in feeds.counts}
         counts: list[tuple[list[int], int, int, CountFeed]] = []
         values: list[ValueFeed] = []
         asking: list[AskingFeed] = []
@@ -176,7 +177,8 @@ class Feeder:
             known = shared.get(way.number) if plain else None
             for feed in known or self._feeds_of(way, what, caller, way.number if plain else -1):
                 if isinstance(feed, CountFeed):
-                    counts.append((feed.window.times, -feed.need, feed.window.width, feed))
+                    known_entry = at_hand.get(id(feed))
+                    counts.append(known_entry or (feed.window.times, -feed.need, feed.window.width, feed))
                 elif isinstance(feed, ValueFeed):
                     values.append(feed)
                 else:

@@ -50,6 +50,8 @@ class SequenceWindow:
             insort(own, event)
         if len(own) > 2 * MAX_TIMES:
             del own[:-MAX_TIMES]
+        if step and not self.times[step - 1]:
+            return 0  # the usual case: nothing came before it
         first = last = event
         # the latest beginning before it and the earliest end behind it are the closest together
         for before in reversed(self.times[:step]):
