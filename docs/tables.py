@@ -92,7 +92,7 @@ TOOL_KEYS: Final[dict[str, str]] = {
     "path_params": "Names of the parameters that are paths, where names and values don't tell.",
     "url_params": "Names of the parameters that are URLs.",
     "base_dir": "The folder that relative paths start from.",
-    "definition_sha256": "Hash of the tool's definition. Checked for its form; no rule uses it yet.",
+    "definition_sha256": "SHA-256 of the tool's definition: `tool-changed` fires where a log shows another.",
 }
 ALERT_KEYS: Final[dict[str, str]] = {
     "session_calls_per_minute": "More tool calls in 60 s fire `session-rate`; more sessions `session-churn`.",
@@ -195,7 +195,7 @@ CHECKS_OF_RULES: Final[dict[str, str]] = {
     "token-lifetime": "A JWT that never expires, lives longer than the policy allows, or was accepted after its end.",
     "key-stale": "A key older than its `created` date and `age` allow.",
     "tool-changed": "A tool definition that is not the policy's `definition_sha256`.",
-    "hostile-text": "Control codes, text direction marks, invisible characters, or instructions meant for an agent.",
+    "hostile-text": "Control codes, text direction marks, or invisible characters.",
     "sensitive-read": "A read of keys, passwords, tokens or other secrets.",
 }
 

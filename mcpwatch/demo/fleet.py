@@ -14,8 +14,9 @@ import orjson
 
 from mcpwatch.demo.cast import Attempt, everybody, lifetime
 from mcpwatch.demo.policy import write_policy
+from mcpwatch.policy.decide import decide
 from mcpwatch.policy.file import PolicyFile
-from mcpwatch.policy.judge import Judge, decide
+from mcpwatch.policy.judge import Judge
 from mcpwatch.times import SECOND, iso
 
 __all__ = ["RELOAD_EVERY", "Fleet", "answer", "write_policy"]

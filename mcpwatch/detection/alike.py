@@ -58,7 +58,10 @@ class AlikeWindow:
         held.insert(at, time_ns)
         peak = fullest_around(held, at, self.width, need) if len(held) >= need else 0
         if len(held) > 2 * MAX_TIMES:
-            del held[:-MAX_TIMES]
+            if held[-1] - time_ns > self.keep:  # times of the future must push out nothing of today
+                del held[max(at + 1, 2 * MAX_TIMES) :]
+            else:
+                del held[:-MAX_TIMES]
         return peak
 
     def logged_before(self, time_ns: int, call: int) -> bool:

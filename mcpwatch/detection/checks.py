@@ -21,9 +21,11 @@ from mcpwatch.detection.rule import Rule
 from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, Caller, Flag, Shape
 from mcpwatch.filter import KIND, Filter
 from mcpwatch.formats.reader import lacking_fields, lacks_a_field
+from mcpwatch.policy.address import canonical
 from mcpwatch.policy.judge import Judge, ToolJudge
 from mcpwatch.policy.marks import HOSTILE, SECRET, SENSITIVE, TAMPER, Mark, bits_in, bits_of, marks
 from mcpwatch.policy.model import Key, Lockout, Policy, Revocation, Tier, ToolPolicy
+from mcpwatch.policy.params import in_repository
 from mcpwatch.policy.tiers import is_shell, may_read, may_write
 from mcpwatch.policy.verdict import Finding, Verdict
 from mcpwatch.text import redact_text, safe
@@ -132,7 +134,11 @@ class Case:
         """What stands out in the parameters, whatever the policy says."""
         if self._marks is None:
             params = self.event.params
-            self._marks = marks(params, own=self.judge.own) if params is not None else ()
+            found = marks(params, own=self.judge.own) if params is not None else ()
+            if params is not None and in_repository(params):
+                # its paths are not of this machine
+                found = tuple(mark for mark in found if mark.kind in _ANYWHERE or mark.what in _IN_REPOSITORY)
+            self._marks = found
         return self._marks
 
 
@@ -157,8 +163,20 @@ _WRITES: Final = re.compile(
 )
 """What in a shell command may write a file."""
 _NO_HASH: Final = re.compile(r"(?:sha256:)?0*|genesis|none|null", re.IGNORECASE)
-_TELLING: Final = frozenset({"none", "jwt"})
+_ANYWHERE: Final = frozenset({"secret", "hostile"})
+_IN_REPOSITORY: Final = frozenset(
+    {
+        "MCP configuration",
+        "agent configuration",
+        "editor configuration",
+        "git hooks or configuration",
+        "CI workflow",
+    }
+)
+"""Tampering that works from inside a repository too."""
+_TELLING: Final = frozenset({"none", "jwt", "oauth"})
 """Methods of authentication that there is something to say of."""
+_TOKENS: Final = frozenset({"jwt", "oauth"})
 _MAX_CHAINS: Final = 1_000
 _MAX_TIME_TEXT: Final = 64
 _ASPECT_CHECKS: Final = {"path": "path-outside", "domain": "domain-unexpected"}
@@ -323,7 +341,7 @@ def for_caller(caller: Caller, judge: Judge, policy: Policy, book: Book) -> Who:
         "client": caller.client,
         "session": caller.session,
         "subject": caller.subject,
-        "source_ip": caller.source_ip,
+        "source_ip": canonical(caller.source_ip) if caller.source_ip is not None else None,
     }
     revocations = judge.revocations(
         key=key, client=caller.client, session=caller.session, subject=caller.subject
@@ -344,7 +362,7 @@ def for_caller(caller: Caller, judge: Judge, policy: Policy, book: Book) -> Who:
         (method == "none", NEVER, _no_credentials),
         (not identified and method != "none", NEVER, _nobody),
         (hostile, NEVER, _hostile_ids),
-        *((method == "jwt", NEVER, _token_check(rule)) for rule in book.parametric("token-lifetime")),
+        *((method in _TOKENS, NEVER, _token_check(rule)) for rule in book.parametric("token-lifetime")),
         *stale,
     )
     return Who(
@@ -469,7 +487,9 @@ def _note_refusal(case: Case, entries: Iterable[_Entry]) -> None:
     status = case.what.status
     if status == "unauthenticated" or (status == "denied" and _otherwise_allowed(case)):
         for entry in entries:
-            _note(case, Enforcement(entry, case.time_ns, refused=True))
+            # the failure that a lockout is for was refused before there was a lockout
+            if case.time_ns > entry.at:
+                _note(case, Enforcement(entry, case.time_ns, refused=True))
 
 
 def _note_success(case: Case, entries: Iterable[_Entry]) -> list[_Entry]:
@@ -532,6 +552,8 @@ def _tampering(case: Case) -> Iterable[Found]:
     for mark in case.marks:
         if mark.kind == "tampering":
             severity = BY_OUTCOME[Verdict.VIOLATION][case.what.status]
+            if in_repository(case.event.params or {}):
+                severity = Severity.MEDIUM  # somebody still has to merge or check it out
             reason = f"{mark.what} written, {_outcome(case)}: {safe(redact_text(mark.value), 80)}"
             yield Found("policy-tampering", severity, reason)
             return
@@ -638,6 +660,8 @@ def _token_check(rule: Rule) -> Check:
         expires = _auth_time(auth.expires_at)
         issued = _auth_time(auth.issued_at)
         longest = case.policy.alerts.token_lifetime
+        if auth.expires_at is None and (auth.method or "").lower() != "jwt":
+            return  # it may be opaque, and known to its issuer alone
         if auth.expires_at is None:
             # a log that tells neither time may just not write them
             severity = Severity.LOW if auth.issued_at is None else Severity.MEDIUM

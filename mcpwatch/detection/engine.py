@@ -1,4 +1,5 @@
-"""The engine: events in, hits out. It keeps nothing but windows, reads no clock, and never resets.
+"""The engine: events in, hits out. It keeps nothing but windows (and of numbered logs the newest number), reads no
+clock, and never resets.
 
 So a hit depends only on the events of the last W before it (W: the longest window and the allowed lateness) and on
 the policy; live, replay and any start in the middle give the same hits.

@@ -23,6 +23,8 @@ _NO_REGEX: Final = (
 )
 _MODIFIER: Final = re.compile(r"(?:^|[\s(-])[A-Za-z_.]+\|[A-Za-z]+\s*:")
 _REGEX: Final = re.compile(r"/.*(?:\.[*+]|[\\\[^$|]).*/", re.DOTALL)
+_GROUPED: Final = re.compile(r'[A-Za-z_.]:/[^\s"]*\(')  # its brackets would group terms
+_PATTERN: Final = re.compile(r"\||\.[*+]|^\^|\$$")
 _BLANKS: Final = re.compile(r'[\s()"]')
 _PATHLIKE: Final = frozenset({"server", "source"})  # such names may well begin with a slash
 
@@ -40,8 +42,13 @@ def _terms(node: language.Node) -> Iterator[Term]:
 def _is_regex(term: Term) -> bool:
     value, row = term.value, term.of
     if row is not None and row.kind == "text" and row.name not in _PATHLIKE:
-        return value.startswith("/")
+        return value.startswith("/") or _PATTERN.search(value) is not None
     return _REGEX.fullmatch(value) is not None
+
+
+def _check_address(term: Term, node: Node, place: str) -> None:
+    if term.of is not None and term.of.name == "ip" and "/" in term.value:
+        raise NodeError(node, f"{place}: {quote(term.value)}: networks are not read: write 10.* or 10.1.2.*")
 
 
 def _parsed(written: str, node: Node, place: str) -> Filter:
@@ -54,13 +61,14 @@ def _parsed(written: str, node: Node, place: str) -> Filter:
 def match(node: Node, place: str) -> Filter:
     """A line of the filter language that says something."""
     written = text(node, place)
-    if _MODIFIER.search(written):
+    if _MODIFIER.search(written) or _GROUPED.search(written):
         raise NodeError(node, f"{place}: {_NO_REGEX}")
     found = _parsed(written, node, place)
     terms = list(_terms(found.root))
     if not terms:
         fail(node, place, "a filter that names something, such as tool:shell_*")
     for term in terms:
+        _check_address(term, node, place)
         if _is_regex(term):
             raise NodeError(node, f"{place}: {quote(term.value)}: {_NO_REGEX}")
     return found
@@ -83,7 +91,8 @@ def _term(row: Field, node: Node, place: str) -> str:
         if pattern and _BLANKS.search(value):
             raise NodeError(item, f"{place}: write ? for the blanks, quotes and brackets of {quote(value)}")
         part = f"{row.name}:{value if pattern else language.quote(value)}"
-        _parsed(part, item, place)
+        for term in _terms(_parsed(part, item, place).root):
+            _check_address(term, item, place)
         parts.add(part)
     return parts.pop() if len(parts) == 1 else f"({' or '.join(sorted(parts))})"
 
@@ -91,7 +100,7 @@ def _term(row: Field, node: Node, place: str) -> str:
 def _swallows(row: Field, node: Node) -> bool:
     """Whether the values are all that there are."""
     values = {item.text for item in (node.items or (node,))}
-    everything = row.kind == "text" and any(set(value) == {"*"} for value in values)
+    everything = row.kind == "text" and any("*" in value and set(value) <= {"*", "?"} for value in values)
     return everything or (bool(row.values) and values >= set(row.values))
 
 

@@ -12,6 +12,7 @@ from mcpwatch.detection.rule import CHECK_SETTINGS, Rule, RuleError, RuleExcepti
 from mcpwatch.documents.nodes import (
     Reader,
     day,
+    duration,
     duration_or_zero,
     entries,
     fields,
@@ -60,13 +61,11 @@ class Tuning:
 
 
 def settings(node: Node, place: str) -> Mapping[str, int]:
-    """Numbers and times (ns) by name."""
-
-    def value(item: Node, where: str) -> int:
-        number = item.kind == "text" and item.text.isascii() and item.text.isdigit() and len(item.text) <= 9
-        return int(item.text) if number else int(duration_or_zero(item, where))
-
-    return MappingProxyType({name: value(item, where) for name, item, where in entries(node, place)})
+    """Times (ns) by name. Only a leeway may be nothing."""
+    readers = {"leeway": duration_or_zero}
+    return MappingProxyType(
+        {name: readers.get(name, duration)(item, where) for name, item, where in entries(node, place)}
+    )
 
 
 _SIGNED: Final = ("fields", "author", "reason")

@@ -19,6 +19,9 @@ MAX_TIMES: Final = 1_024
 _CROWD: Final = 64
 """So many values alive, and their number stands for a late event's fullest window, which may hold one or two more."""
 
+_LOOK_BACK: Final = 16
+"""Ended stretches that a further one is compared with."""
+
 _NEVER: Final = -(1 << 70)
 """Before every time: stands in for events that were not there, so that `times[-need]` always exists."""
 
@@ -100,6 +103,8 @@ class CountWindow:
         at = bisect_right(times, time_ns)
         times.insert(at, time_ns)
         if len(times) > MAX_TIMES + self.need:
+            if times[-1] - time_ns > self.keep:  # times of the future must push out nothing of today
+                del times[max(at + 1, self.need + MAX_TIMES) :]
             before = len(times)
             self._trim()
             at -= before - len(times)
@@ -161,14 +166,14 @@ class DistinctWindow:
     stretches of a value are held as one, so that a flood of one value costs nothing and pushes no other out.
     """
 
-    __slots__ = ("crowded", "freed", "keep", "live", "need", "newest", "past", "width")
+    __slots__ = ("crowded", "freed", "keep", "late", "live", "need", "newest", "past", "width")
 
     def __init__(self, need: int, width: int, keep: int) -> None:
         self.need = need
         self.width = width
         self.keep = keep
         self.freed = False
-        self.newest = _NEVER
+        self.newest = self.late = _NEVER
         self.live: dict[str, list[int]] = {}
         """Value -> [from, until] of its newest stretch; soonest to end first while `crowded`."""
         self.crowded = False
@@ -261,16 +266,31 @@ class DistinctWindow:
                 self.past.append((stretch[0], stretch[1], value))
                 stretch[0], stretch[1] = time_ns, end
         else:
-            self.past.append((time_ns, end, value))
+            self._add_past(time_ns, end, value)
         self.crowded = False
         if len(self.live) + len(self.past) < self.need:
             return 0
-        self._end_before(self.newest, time_ns)
+        # two late events in a row, as one of them may be from the future itself
+        settled, self.late = min(time_ns, self.late), time_ns
+        self._end_before(self.newest, settled)
         if len(self.live) >= max(_CROWD, need) and end > self.newest:
             # The window that ends at the newest event contains e and is full: it fires. Whoever sends hundreds of
             # sessions out of order must not make every event cost a sweep over all of them.
             return min(len(self.live), MAX_TIMES)
         return self._sweep(time_ns, end, need)
+
+    def _add_past(self, begins: int, ends: int, value: str) -> None:
+        """Take note of an ended stretch, as one with what it overlaps of the newest ones.
+
+        After one event from the far future all others are late, and must not cost more and more.
+        """
+        past = self.past
+        for at in range(len(past) - 1, max(len(past) - _LOOK_BACK, 0) - 1, -1):
+            known = past[at]
+            if known[2] == value and known[0] <= ends and begins <= known[1]:
+                past[at] = (min(known[0], begins), max(known[1], ends), value)
+                return
+        past.append((begins, ends, value))
 
     def _sweep(self, time_ns: int, end: int, need: int) -> int:
         """The most values in a window that ends in [time_ns, end), if that fires: over what begins and ends there."""

@@ -15,7 +15,7 @@ from mcpwatch.errors import Unusable
 from mcpwatch.event import REQUEST_KINDS, AuditEvent
 from mcpwatch.formats.reader import Reader
 from mcpwatch.monitor.pipeline import Reading
-from mcpwatch.policy.judge import Decision, decide
+from mcpwatch.policy.decide import Decision, decide
 from mcpwatch.policy.model import Key, Lockout, Policy, Revocation, Tier
 from mcpwatch.policy.tiers import KNOWN_TOOLS, VERBS, bare_name, is_shell, tier_of, words
 from mcpwatch.policy.verdict import Finding

@@ -13,6 +13,7 @@ from mcpwatch.detection.rulefiles import RuleFiles
 from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.board import Board
 from mcpwatch.monitor.pipeline import Pipeline, Reading
+from mcpwatch.monitor.silence import Hearing
 from mcpwatch.monitor.tally import Tally
 from mcpwatch.policy.file import PolicyFile
 from mcpwatch.response.confirm import Confirmations
@@ -57,6 +58,7 @@ class Known:
         untold: Changes of incidents from before the first tick, still to be told.
         failure: Why nothing is read any more, if the monitor's thread came to grief.
         lockout_notices: What there is to say of lockouts that are to be written (live only).
+        hearing: When each source delivered records (live only).
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Known:
         self.untold: list[Change] = []
         self.failure: SafeText | None = None
         self.lockout_notices: Callable[[], Sequence[SafeText]] = tuple
+        self.hearing = Hearing()
         self.tally = Tally()
         self.reset()
 

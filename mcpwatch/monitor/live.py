@@ -199,6 +199,8 @@ class Live:
             self._check_rules_at = now + RULES_EVERY
             monitor.check_rules()
         delivered = self.sources.tick(now)
+        statuses = self.sources.statuses
+        behind = {status.name for status in statuses if status.behind}
         with monitor.lock:
             changes = [*monitor.untold]
             monitor.untold.clear()
@@ -208,15 +210,18 @@ class Live:
                     changes += monitor.take([item], now)
                     continue
                 batch = monitor.pipeline.take(item, now)
+                if batch.events:
+                    monitor.hearing.take(item.source, now, behind=item.source in behind)
                 changes += monitor.absorb(batch, now)
                 reports += self._lockouts.take(batch.hits, now)
             reports += self._lockouts.take((), now)
             reports += self._reporter.look(monitor.policy_file.policy, monitor.confirmations.turns, now)
             monitor.confirmations.turns.clear()
-            monitor.note_sources(self.sources.statuses)
+            monitor.note_sources(statuses)
+            monitor.hearing.keep({status.name for status in statuses})
             changes += monitor.pipeline.fold.settle(now)
         if self._look is not None:
-            self._look(delivered, self.sources.statuses)
+            self._look(delivered, statuses)
         if changes and self._tell is not None:
             self._tell(changes)
         if reports and self._report is not None:

@@ -48,12 +48,14 @@ class Lockouts:
         self._known = known
         self._wake = wake
         self._waiting: queue.Queue[Trigger | None] = queue.Queue(MOST_WAITING)
-        self._failed: queue.SimpleQueue[Trigger] = queue.SimpleQueue()
+        # what the writer is done with, and whether it was written
+        self._done: queue.SimpleQueue[tuple[Trigger, bool]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._asked: set[Offender] = set()
         # subjects for which all is done up to an event time
         self._policy: Policy | None = None
         self._locked: dict[Offender, int] = {}
-        self._asked: dict[Offender, int] = {}
+        self._failed: dict[Offender, int] = {}
         self._advised: dict[Offender, int] = {}
         self.trouble: SafeText | None = None
         self.exempted: SafeText | None = None
@@ -77,16 +79,18 @@ class Lockouts:
 
     def take(self, hits: Iterable[Hit], now_ns: int) -> list[Report]:
         """Advise or hand over what hits ask for. Never waits."""
-        reports = []
         policy = self._known.policy_file.policy
+        reports = self._hear_back(policy)
         oldest = now_ns - max(policy.lockout.durations)
         asked = triggers(hits)
         writing = bool(asked) and self.enforcing and self._known.operator.changes_off is None
-        settled = self._asked if writing else self._advised
+        settled = self._failed if writing else self._advised
         for trigger in asked:
             time, offender = trigger.time_ns, trigger.offender
-            if time <= oldest or time < max(
-                settled.get(offender, 0), self._locked_until(policy, trigger, now_ns)
+            if (
+                time <= oldest
+                or (writing and offender in self._asked)
+                or time < max(settled.get(offender, 0), self._locked_until(policy, trigger, now_ns))
             ):
                 continue  # nearly all of an attack's hits; what `due` says of them takes longer
             spared = exempt(policy, trigger.offender)
@@ -94,8 +98,17 @@ class Lockouts:
                 self.exempted = safe(f"failed logins, and not locked out: {spared}", 300)
             elif due(policy, trigger, now_ns) is not None and not (writing and self._hand_over(trigger)):
                 reports += self._advise(policy, trigger)
-        while not self._failed.empty():
-            reports += self._advise(policy, self._failed.get())
+        return reports
+
+    def _hear_back(self, policy: Policy) -> list[Report]:
+        """Take note of what the writer is done with. What it wrote is in the policy from then on."""
+        reports = []
+        while not self._done.empty():
+            trigger, written = self._done.get()
+            self._asked.discard(trigger.offender)
+            if not written:
+                _remember(self._failed, trigger.offender, trigger.time_ns + RETRY_AFTER)
+                reports += self._advise(policy, trigger)
         return reports
 
     def _locked_until(self, policy: Policy, trigger: Trigger, now_ns: int) -> int:
@@ -114,7 +127,7 @@ class Lockouts:
             self._waiting.put_nowait(trigger)
         except queue.Full:
             return False
-        _remember(self._asked, trigger.offender, trigger.time_ns + RETRY_AFTER)
+        self._asked.add(trigger.offender)
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="lockouts", daemon=True)
             self._thread.start()
@@ -153,10 +166,12 @@ class Lockouts:
                       state_dir=settings.state_dir, actor=actor())  # fmt: skip
         except Exception as error:  # a writer that died would look like one that has nothing to do
             self.trouble = safe(error, 300)
-            for trigger in wanted:
-                self._failed.put(trigger)
+            written = False
         else:
             self.trouble = None
+            written = True
+        for trigger in wanted:
+            self._done.put((trigger, written))
 
     def close(self) -> bool:
         """Wait until what was handed over is written; whether anything was ever handed over."""

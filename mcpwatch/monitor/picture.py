@@ -12,6 +12,7 @@ from mcpwatch.monitor.board import TIERS, SessionStats, session_key
 from mcpwatch.monitor.known import Known
 from mcpwatch.monitor.pipeline import NO_POLICY
 from mcpwatch.monitor.rows import alert_row, event_row, session_label, short, targets_of
+from mcpwatch.monitor.silence import Silence
 from mcpwatch.policy.edit import Change, Disable, Lock, Revoke
 from mcpwatch.policy.model import Lockout, Policy
 from mcpwatch.response.confirm import ForceState
@@ -33,6 +34,7 @@ from mcpwatch.snapshot import (
     SourceRow,
     TierRow,
 )
+from mcpwatch.sources.follow import SourceStatus
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import MINUTE, SECOND, iso
 
@@ -42,6 +44,7 @@ SHOWN_EVENTS: Final = 2_000
 SHOWN_TOOLS: Final = 12
 SHOWN_CHANGES: Final = 20
 _RULE_NOTICES: Final = 3
+_SILENCE_NOTICES: Final = 3
 
 COUNTERS: Final = ("lines", "understood", "not_understood", "blank", "repeated", "joined", "events")
 _SHORT_OUTCOMES: Final = {"success": "ok", "unauthenticated": "unauth", "rate_limited": "limited"}
@@ -355,17 +358,34 @@ def _source_rows(known: Known, now: int) -> Iterator[SourceRow]:
         held = 1 if status.held else 0
         counts = dict(_counted(known, status.name)) if reader is not None else dict.fromkeys(COUNTERS, 0)
         counts["lines"] += held
+        silence = _silence(known, status, now)
         yield SourceRow(
             name=safe(status.name, 80),
             path=safe(status.path, 300),
             state=status.state,
-            note=status.note,
+            note=status.note if silence is None else silence.note(now),
             counters=Counters(**counts, held=held, gaps=known.gaps[status.name]),
             format=safe(reader.format_name if reader is not None else "none yet", 40),
             coverage=reader.coverage if reader is not None else (),
             behind=status.behind,
             per_second=round(known.board.per_second(now, status.name), 1),
         )
+
+
+def _silence(known: Known, status: SourceStatus, now: int) -> Silence | None:
+    """The silence of a source, where nothing says already why it delivers nothing."""
+    explained = status.note or status.state == "ended"
+    return None if explained else known.hearing.silence(status.name, now)
+
+
+def _silence_notices(known: Known) -> list[SafeText]:
+    found = [
+        safe(f"{safe(status.name, 80)}: {silence.notice}", 200)
+        for status in known.statuses
+        if (silence := _silence(known, status, known.now_ns)) is not None
+    ]
+    more = len(found) - _SILENCE_NOTICES
+    return found if more <= 0 else [*found[:_SILENCE_NOTICES], SafeText(f"{more} more logs are silent")]
 
 
 def _notices(known: Known) -> tuple[SafeText, ...]:
@@ -382,6 +402,7 @@ def _notices(known: Known) -> tuple[SafeText, ...]:
         found.append(NO_POLICY)
     if known.policy_file.error is not None:
         found.append(safe(f"policy not usable, the last good one stays: {known.policy_file.error}", 300))
+    found += _silence_notices(known)
     late, events = known.pipeline.engine.late, sum(r.events for r in known.pipeline.readers.values())
     if late > max(100, events // 20):
         found.append(

@@ -18,7 +18,7 @@ from mcpwatch.detection.rule import RuleSet
 from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, Caller, Shape
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.pipeline import Pipeline, Reading, saved_events
-from mcpwatch.policy.judge import Decision, decide
+from mcpwatch.policy.decide import Decision, decide
 from mcpwatch.policy.model import Policy, Tier
 from mcpwatch.policy.verdict import Finding
 from mcpwatch.sources.block import SourceError

@@ -7,12 +7,23 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
 from mcpwatch.policy.address import canonical
 from mcpwatch.policy.marks import bits_in, bits_of
 from mcpwatch.policy.model import Lockout, Policy, PrincipalKind, Revocation, Tier, ToolPolicy
-from mcpwatch.policy.params import NEITHER, PATH, URL, Part, Roles, cut_at, in_repository, parts_of, withheld
+from mcpwatch.policy.params import (
+    NEITHER,
+    PATH,
+    TOO_MUCH,
+    URL,
+    Part,
+    Roles,
+    cut_at,
+    in_repository,
+    parts_of,
+    withheld,
+)
 from mcpwatch.policy.paths import judge_path, looks_windows
 from mcpwatch.policy.tiers import tier_of
 from mcpwatch.policy.urls import judge_url
@@ -282,15 +293,17 @@ class ToolJudge:
         trouble = part.trouble
         if isinstance(part.value, str) and withheld(part.value):
             trouble = "redacted in the log"
+        # what is too much to be read through was made so by the caller, and may hide anything
+        verdict = Verdict.AMBIGUOUS if trouble == TOO_MUCH else Verdict.NOT_EVALUABLE
         found = []
         if part.role & PATH:
             if trouble and row.allowed_paths is not None:
-                found.append(Finding("path", Verdict.NOT_EVALUABLE, _text(part.value), trouble))
+                found.append(Finding("path", verdict, _text(part.value), trouble))
             else:
                 found.append(self._judge_path(part.value, row, repository))
         if part.role & URL:
             if trouble and row.allowed_domains is not None:
-                found.append(Finding("domain", Verdict.NOT_EVALUABLE, _text(part.value), trouble))
+                found.append(Finding("domain", verdict, _text(part.value), trouble))
             else:
                 found.append(_judge_url(part.value, row.allowed_domains))
         return found
@@ -399,6 +412,8 @@ class Judge:
             name = (revocation.kind, revocation.id)
             revoked[name] = (*revoked.get(name, ()), revocation)
         self._revoked = revoked
+        self.resources: ToolJudge | None = None
+        """The judge of resource reads, once one was needed."""
         lockouts: dict[tuple[str | None, str | None], tuple[Lockout, ...]] = {}
         for lockout in policy.lockouts:
             whom = (lockout.key, None if lockout.source_ip is None else canonical(lockout.source_ip))
@@ -447,67 +462,3 @@ class Judge:
             if key is not None:
                 found += lockouts.get((key, address), ())
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a server that enforces the policy answers.
-
-    Attributes:
-        reason: Why not, in one clause without untrusted text; "" when allowed.
-        findings: What is not fine about the call.
-    """
-
-    allowed: bool
-    status: Literal["success", "denied", "unauthenticated"]
-    reason: str = ""
-    findings: tuple[Finding, ...] = ()
-
-
-_ALLOWED: Final = Decision(True, "success")
-
-
-def decide(
-    judge: Judge,
-    *,
-    key: str | None,
-    client: str | None,
-    session: str | None,
-    subject: str | None,
-    source_ip: str | None,
-    tool: str | None,
-    params: Mapping[str, object] | None,
-    scopes: Collection[str] | None,
-    at_ns: int,
-) -> Decision:
-    """Decide one call the way a server that enforces the policy does. In doubt the answer is no.
-
-    Args:
-        tool: None for a request that calls no tool: only the principal matters then.
-        scopes: Of the credential as the server saw it; None takes those of the key in the policy.
-        at_ns: The time of the call, nanoseconds.
-    """
-    for revocation in judge.revocations(key=key, client=client, session=session, subject=subject):
-        if revocation.at <= at_ns and (revocation.until is None or at_ns < revocation.until):
-            return Decision(False, "unauthenticated", f"{revocation.kind} is revoked")
-    for lockout in judge.lockouts(key=key, source_ip=source_ip):
-        if lockout.at <= at_ns < lockout.until:
-            return Decision(False, "unauthenticated", "locked out")
-    if tool is None:
-        return _ALLOWED
-    tool_judge = judge.for_tool(tool)
-    if not tool_judge.listed and judge.policy.deny_unlisted:
-        return _refused(Finding("tool", Verdict.VIOLATION, tool, "tool is not listed in the policy"))
-    if not tool_judge.enabled:
-        return _refused(Finding("tool", Verdict.VIOLATION, tool, "tool is disabled"))
-    if scopes is None and key is not None and (known := judge.policy.keys.get(key)) is not None:
-        scopes = known.scopes
-    scope = tool_judge.scope(scopes)
-    if not scope.fine:
-        return _refused(scope)
-    findings = tool_judge.findings(params)
-    return _refused(*findings) if findings else _ALLOWED
-
-
-def _refused(*findings: Finding) -> Decision:
-    return Decision(False, "denied", f"{findings[0].aspect}: {findings[0].reason}", findings)

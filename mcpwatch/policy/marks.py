@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from mcpwatch import credentials
 from mcpwatch.policy import notable
 from mcpwatch.policy.notable import Own
-from mcpwatch.policy.params import MAX_DEPTH, MAX_VALUES, TEXT_NAMES, plain_name
+from mcpwatch.policy.params import MAX_DEPTH, MAX_VALUES, TEXT_NAMES, TOO_MUCH, plain_name
 
 Kind = Literal["secret", "hostile", "sensitive", "tampering"]
 
@@ -35,7 +35,6 @@ BITS: Final[Mapping[Kind, int]] = {
 }
 """The bit that stands for each kind of mark."""
 
-TOO_MUCH: Final = "nested too deep or too many values"
 _MAX_JSON: Final = 65_536
 _MAX_KEY: Final = 128
 

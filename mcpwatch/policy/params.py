@@ -16,8 +16,9 @@ from typing import Final
 
 from mcpwatch.policy.model import ToolPolicy
 
-MAX_DEPTH: Final = 8
-MAX_VALUES: Final = 1_000
+MAX_DEPTH: Final = 32
+MAX_VALUES: Final = 10_000
+TOO_MUCH: Final = "nested too deep or too many values"
 _MAX_MARK: Final = 64
 _MAX_JSON: Final = 65_536
 _MAX_SHAPED: Final = 8_192
@@ -394,7 +395,7 @@ def parts_of(roles: Roles, name: str, value: object) -> Iterator[Part]:
         inside = open_shape or roles.holds(name)
         role |= outer
         if budget < 0 or depth > MAX_DEPTH:
-            yield Part(name, None, PATH | URL, "nested too deep or too many values")
+            yield Part(name, None, PATH | URL, TOO_MUCH)
             return
         if isinstance(value, str):
             if roles.scheme_decides(name):

@@ -83,7 +83,7 @@ _READ_VERBS: Final = VERBS[Tier.MEDIUM] | frozenset(
 _WRITES: Final = """
 write delete create update insert put patch edit append overwrite save store set add move rename copy remove truncate
 replace editor modify change upsert generate export commit clone sync configure
-install upload download chmod chown mkdir rm unlink purge wipe restore apply touch extract link
+install upload download chmod chown mkdir rm unlink purge wipe restore apply touch extract link push
 """
 _WRITE_VERBS: Final = frozenset(_WRITES.split())
 

@@ -31,7 +31,8 @@ SERVER = """
 import json, sys, time
 from pathlib import Path
 from mcpwatch.policy.file import PolicyFile
-from mcpwatch.policy.judge import Judge, decide
+from mcpwatch.policy.decide import decide
+from mcpwatch.policy.judge import Judge
 from mcpwatch.times import iso
 
 log, policy = Path(sys.argv[1]), PolicyFile(Path(sys.argv[2]))

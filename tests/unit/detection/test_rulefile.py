@@ -142,9 +142,7 @@ def test_each_type_of_correlation_is_read(kind: str, expected: Correlation) -> N
 def test_a_stateless_rule_can_be_a_match_a_check_or_both() -> None:
     assert own(HEAD + "match: tool:x\n").condition.check is None
     assert own(HEAD + "check: key-stale\nsettings: {age: 2d}\n").settings == {"age": 2 * DAY}
-    assert own(HEAD.replace("level: low\n", "") + "check: key-stale\nsettings: {age: 0}\n").settings == {
-        "age": 0
-    }
+    assert own(HEAD + "check: token-lifetime\nsettings: {leeway: 0}\n").settings == {"leeway": 0}
     both = own(HEAD + "check: shell-execute\nmatch: tool:x\n").condition
     assert str(both.match) == "tool:x"
     assert both.check == "shell-execute"
@@ -170,14 +168,20 @@ ERRORS = [
     (HEAD + "match: tol:x\n", "own.yaml:5: match: unknown field 'tol' at 1; did you mean 'tool'?"),
     (HEAD + "match: ' '\n", "own.yaml:5: match must be a filter that names something"),
     (HEAD + "match: 'tool:/rm.*/'\n", "own.yaml:5: match: '/rm.*/': there are no regular expressions"),
-    (HEAD + "match: 'tool:/a(b|c)/'\n", "own.yaml:5: match: '/a': there are no regular expressions"),
+    (HEAD + "match: 'tool:/a(b|c)/'\n", "own.yaml:5: match: there are no regular expressions"),
     (HEAD + "match: 'param:\"/(a+)+$/\"'\n", "there are no regular expressions"),
+    (HEAD + "match: 'tool:bash|sh'\n", "'bash|sh': there are no regular expressions"),
+    (HEAD + "match: 'tool:bash.*'\n", "'bash.*': there are no regular expressions"),
+    (HEAD + "match: 'ip:10.0.0.0/8'\n", "networks are not read: write 10.* or 10.1.2.*"),
     (HEAD + "match: 'path:/.*[.]env/'\n", "there are no regular expressions"),
     (HEAD + "match: 'tool|re: rm.*'\n", "own.yaml:5: match: there are no regular expressions and no modifiers"),
     (HEAD + "match: 'kind:auth -tool|contains:x'\n", "there are no regular expressions and no modifiers"),
     (HEAD + "check: shell-exec\n", "own.yaml:5: check is no check: 'shell-exec'; did you mean 'shell-execute'?"),
     (HEAD + "check: key-stale\nsettings: {aeg: 1d}\n", "own.yaml:6: rule 'own' has no setting 'aeg'; it has age"),
     (HEAD + "check: path-outside\nsettings: {age: 1d}\n", "has no setting 'age'; it has none"),
+    (HEAD + "check: key-stale\nsettings: {age: 30}\n", "own.yaml:6: settings.age must be a duration"),
+    (HEAD + "check: key-stale\nsettings: {age: 0}\n", "own.yaml:6: settings.age must be a duration"),
+    (HEAD + "match: 'param:/(a+)+$/'\n", "own.yaml:5: match: there are no regular expressions"),
     (HEAD + "check: key-stale\nsettings: {age: -1}\n", "own.yaml:6: settings.age must be a duration"),
     (HEAD + "match: tool:x\ntags: [owasp-mcp:11]\n", "own.yaml:6: tags[0] is no tag: 'owasp-mcp:11'; write"),
     (HEAD + "match: tool:x\ntags:\n  - attack:1059\n", "own.yaml:7: tags[0] is no tag"),

@@ -234,7 +234,7 @@ TUNINGS = [
         f"tune: auth-lockout\nthresholds: [{{fields: {{key: a}}, gt: 6, {SIGNED}}}]\n",
         "thresholds of rule 'auth-lockout' are written with gte",
     ),
-    ("tune: key-stale\nsettings: {aeg: 6}\n", "rule 'key-stale' has no setting 'aeg'; it has age"),
+    ("tune: key-stale\nsettings: {aeg: 6d}\n", "rule 'key-stale' has no setting 'aeg'; it has age"),
 ]  # fmt: skip
 
 

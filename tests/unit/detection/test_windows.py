@@ -272,3 +272,23 @@ def test_a_count_window_is_needed_until_nothing_it_holds_can_matter() -> None:
     values.add(0, "a")
     assert values.is_needed(KEEP - 1)
     assert not values.is_needed(KEEP)
+
+
+def test_records_of_the_future_push_out_nothing_of_today() -> None:
+    """Whoever writes a thousand records from 2099 must not switch the counting of today's off."""
+    window, far = CountWindow(6, 60 * SECOND, 180 * SECOND), 10**9 * SECOND
+    found = 0
+    for number in range(3_000):
+        window.add(far + number * SECOND)
+        found += window.add(number * SECOND) > 0
+    assert found == 3_000 - 5
+
+
+def test_after_one_value_from_the_future_a_window_of_values_holds_no_more_than_before() -> None:
+    """All events are late then; equal values still make one stretch, or each event would cost more than the last."""
+    window, far = DistinctWindow(2, 600 * SECOND, 720 * SECOND), 10**9 * SECOND
+    window.add(far, "a")
+    for number in range(5_000):
+        assert window.add(number * SECOND, "a") == 0
+    assert len(window.past) <= 2
+    assert window.add(5_000 * SECOND, "b") == 2

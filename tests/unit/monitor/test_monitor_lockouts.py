@@ -185,3 +185,19 @@ def test_a_flood_is_handed_over_once_for_each_subject(tmp_path: Path, many: int)
     assert watched.write(lines) == ["written"] * many
     versions = list((tmp_path / "state" / "policy-versions").iterdir())
     assert len(versions) <= many
+
+
+def test_a_failure_after_an_unlock_locks_out_again_live_as_after_a_restart(tmp_path: Path) -> None:
+    """Only the policy decides: that a lockout was written a moment ago keeps nobody from the next one."""
+    for name in ("live", "restarted"):
+        (tmp_path / name).mkdir()
+    watched = Watched(Room(tmp_path / "live", policy=ENFORCING))
+    room = watched.room
+    assert watched.write(failures(NOW)) == ["written"]
+    room.monitor.apply(room.monitor.plan("unlock", TARGETS, "our own scanner"))
+    unlocked, again = room.policy_path.read_text(), room.after(2)
+    assert watched.write(failures(again, 1)) == ["ended", "written"]
+    restarted = Watched(Room(tmp_path / "restarted", policy=unlocked, now=again))
+    assert restarted.write(room.log.read_bytes())[-1] == "written"
+    assert [entry.at // 1_000 for entry in watched.on_disk][1:] == [again // 1_000]
+    assert watched.on_disk == restarted.on_disk

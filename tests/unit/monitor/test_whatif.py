@@ -15,7 +15,8 @@ from mcpwatch.detection.rulefile import shipped
 from mcpwatch.monitor import whatif
 from mcpwatch.monitor.pipeline import Pipeline, Reading, saved_events
 from mcpwatch.monitor.whatif import EXAMPLES, WhatIf, compare
-from mcpwatch.policy.judge import Judge, decide
+from mcpwatch.policy.decide import decide
+from mcpwatch.policy.judge import Judge
 from mcpwatch.policy.load import parse
 from mcpwatch.policy.model import BUILT_IN, Policy
 from mcpwatch.sources.saved import open_saved

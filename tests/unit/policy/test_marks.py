@@ -18,14 +18,13 @@ from mcpwatch.policy.marks import (
     SECRET,
     SENSITIVE,
     TAMPER,
-    TOO_MUCH,
     Mark,
     bits_in,
     bits_of,
     marks,
 )
 from mcpwatch.policy.notable import FILES
-from mcpwatch.policy.params import MAX_DEPTH, MAX_VALUES
+from mcpwatch.policy.params import MAX_DEPTH, MAX_VALUES, TOO_MUCH
 
 TOKEN = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4b"
 OWN = ("/etc/mcpwatch/policy.yaml", "/var/log/mcp")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpwatch.policy.judge import MAX_TOOLS, Decision, Judge, decide
+from mcpwatch.policy.decide import Decision, decide
+from mcpwatch.policy.judge import MAX_TOOLS, Judge
 from mcpwatch.policy.model import BUILT_IN, Key, Lockout, Policy, Revocation, ToolPolicy
 from mcpwatch.policy.verdict import Verdict
 
@@ -143,12 +144,19 @@ def test_each_call_gets_its_findings(tool: str, params: Any, expected: list[str]
     assert findings(tool, params) == expected
 
 
-def test_what_nests_too_deep_or_too_wide_is_not_evaluable_rather_than_fine() -> None:
-    deep: Any = "/etc/x"
-    for _ in range(12):
+def test_padding_hides_no_path() -> None:
+    """A violation is found among very many values; what is too much to be read through is ambiguous, never fine."""
+    deep: Any = {"path": "/etc/x"}
+    for _ in range(40):
         deep = {"inner": deep}
-    assert PATH_UNKNOWN in findings("file_read", {"path": "/app/data/x", "options": deep})
-    assert PATH_UNKNOWN in findings("file_read", {"paths": ["/app/data/x"] * 5_000})
+    fine = ["/app/data/x"]
+    assert "path violation" in findings("file_read", {"paths": ["/etc/x", *fine * 1_200]})
+    assert "path violation" in findings("file_read", {"paths": [*fine * 1_200, "/etc/x", *fine * 1_200]})
+    assert "path violation" in findings(
+        "file_read", {"path": "/app/data/x", "options": {"path": "/etc/x", "n": [1] * 3_000}}
+    )
+    assert findings("file_read", {"path": "/app/data/x", "options": deep}) == ["path ambiguous"]
+    assert "path ambiguous" in findings("file_read", {"paths": fine * 20_000})
 
 
 def test_a_call_without_findings_gives_the_same_empty_tuple() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mcpwatch.policy.decide import decide
+from mcpwatch.policy.judge import Judge
+from mcpwatch.policy.load import parse
 from mcpwatch.policy.model import Policy, ToolPolicy
 from mcpwatch.policy.resources import judge_of_resources
 from mcpwatch.policy.verdict import Verdict
@@ -57,3 +60,23 @@ def test_a_policy_that_limits_nothing_limits_no_resource_but_metadata() -> None:
     policy = Policy(tools={"file_read": ToolPolicy(), "x": ToolPolicy()})
     assert verdict(policy, "file:///etc/passwd") == ()
     assert verdict(policy, "http://169.254.169.254/") == ("domain violation",)
+
+
+@pytest.mark.parametrize(
+    ("params", "status"),
+    [
+        ({"uri": "file:///etc/passwd"}, "denied"),
+        ({"uri": "file:///app/data/x.csv"}, "success"),
+        ({"uri": "memo://insights"}, "success"),
+        ({"cursor": "/etc/passwd"}, "success"),
+        (None, "success"),
+    ],
+)
+def test_a_guard_refuses_a_resource_that_no_tool_may_read(
+    params: dict[str, object] | None, status: str
+) -> None:
+    """What detection calls a violation is not let through, and a request that reads no file is not refused."""
+    policy = parse(b"version: 1\ntools:\n  file_read: {allowed_paths: [/app/data/]}\n", None)
+    nobody = dict.fromkeys(("key", "client", "session", "subject", "source_ip"))
+    decided = decide(Judge(policy), **nobody, tool=None, params=params, scopes=None, at_ns=0)
+    assert decided.status == status
