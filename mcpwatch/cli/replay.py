@@ -27,6 +27,7 @@ from mcpwatch.cli.options import (
     state_dir,
 )
 from mcpwatch.cli.output import Printer
+from mcpwatch.cli.progress import ReadingProgress
 from mcpwatch.detection.rule import RuleSet
 from mcpwatch.detection.rulefiles import RuleFiles
 from mcpwatch.monitor.pipeline import NO_POLICY, Pipeline, Reading, saved_events
@@ -35,8 +36,6 @@ from mcpwatch.response.confirm import Confirmations, SavedSightings
 from mcpwatch.sources.block import SourceError
 from mcpwatch.sources.saved import SavedLog, open_saved
 from mcpwatch.text import safe
-
-PROGRESS_EVERY_S: Final = 0.5
 
 EPILOG: Final = """\b
 Examples:
@@ -86,7 +85,7 @@ def _headless(logs: list[SavedLog], file: PolicyFile, rules: RuleSet, how: Readi
     gc.set_threshold(100_000, 50, 100)
     pipeline = Pipeline(file.policy, how, rules)
     printer = Printer(show, pipeline)
-    progress = _Progress(logs)
+    progress = ReadingProgress(logs)
     if file.path is None:
         note(NO_POLICY)
     stop = Stop()
@@ -111,33 +110,6 @@ def _headless(logs: list[SavedLog], file: PolicyFile, rules: RuleSet, how: Readi
     if broken is not None:
         raise broken
     return Exit.INTERRUPTED if stop.received == signal.SIGINT else printer.exit_code()
-
-
-class _Progress:
-    """How far a long reading has come, on standard error if that is a terminal and standard output is not."""
-
-    def __init__(self, logs: list[SavedLog]) -> None:
-        self._logs = logs
-        self._size = sum(log.size for log in logs)
-        self._on = sys.stderr.isatty() and self._size > 0
-        self._started = self._next = time.monotonic()
-        self._shown = False
-
-    def show(self) -> None:
-        """Draw the bar, twice a second."""
-        now = time.monotonic()
-        if not self._on or now < self._next + PROGRESS_EVERY_S:
-            return
-        self._next, self._shown = now, True
-        done = sum(log.progress for log in self._logs) / self._size
-        left = (now - self._started) * (1 - done) / done if done else 0
-        bar = ("#" * int(done * 30)).ljust(30)
-        print(f"\r[{bar}] {done:4.0%}  {left:4.0f} s left ", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Leave the line clean."""
-        if self._shown:
-            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
 
 def _console(

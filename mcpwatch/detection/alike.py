@@ -9,12 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+from mcpwatch.detection.reference import NEVER
 from mcpwatch.detection.windows import MAX_TIMES, fullest_around, oldest_call
 
 MAX_HELD: Final = 262_144
 """Kinds of calls held at once; beyond that the least recent go."""
-
-_NEVER: Final = -(1 << 70)
 
 
 class AlikeWindow:
@@ -36,7 +35,7 @@ class AlikeWindow:
     def __init__(self, need: int, width: int, keep: int) -> None:
         self.need, self.width, self.keep = need, width, keep
         self.freed = False
-        self.newest = _NEVER
+        self.newest = NEVER
         self.times: dict[int, int | list[int]] = {}
         self.calls: dict[int, int] = {}
         self.forgotten = 0

@@ -136,8 +136,7 @@ class Case:
             params = self.event.params
             found = marks(params, own=self.judge.own) if params is not None else ()
             if params is not None and in_repository(params):
-                # its paths are not of this machine
-                found = tuple(mark for mark in found if mark.kind in _ANYWHERE or mark.what in _IN_REPOSITORY)
+                found = tuple(mark for mark in found if not _is_elsewhere(mark))
             self._marks = found
         return self._marks
 
@@ -163,7 +162,8 @@ _WRITES: Final = re.compile(
 )
 """What in a shell command may write a file."""
 _NO_HASH: Final = re.compile(r"(?:sha256:)?0*|genesis|none|null", re.IGNORECASE)
-_ANYWHERE: Final = frozenset({"secret", "hostile"})
+_REPOSITORY_PATH: Final = re.compile(r"(?!.*\.\.)[\w.-]+(?:/[\w. -]+)*", re.ASCII)
+"""A path inside a repository: any caller can name one beside a path of this machine, and must gain nothing by it."""
 _IN_REPOSITORY: Final = frozenset(
     {
         "MCP configuration",
@@ -350,7 +350,8 @@ def for_caller(caller: Caller, judge: Judge, policy: Policy, book: Book) -> Who:
     identified = key is not None or caller.subject is not None or caller.client is not None
     method = caller.method.lower() if caller.method is not None else ""
     names = (key, caller.client, caller.session, caller.subject, caller.source_ip)
-    plain = "".join(name for name in names if name is not None).isprintable()
+    joined = "".join(name for name in names if name is not None)
+    plain = joined.isascii() and joined.isprintable()
     hostile = book.wants("hostile-text") and not plain
     stale = _stale_checks(policy.keys.get(key or ""), book)
     if identified and not (revocations or lockouts or policy.keys or stale or hostile or method in _TELLING):
@@ -552,7 +553,7 @@ def _tampering(case: Case) -> Iterable[Found]:
     for mark in case.marks:
         if mark.kind == "tampering":
             severity = BY_OUTCOME[Verdict.VIOLATION][case.what.status]
-            if in_repository(case.event.params or {}):
+            if in_repository(case.event.params or {}) and _REPOSITORY_PATH.fullmatch(mark.value):
                 severity = Severity.MEDIUM  # somebody still has to merge or check it out
             reason = f"{mark.what} written, {_outcome(case)}: {safe(redact_text(mark.value), 80)}"
             yield Found("policy-tampering", severity, reason)
@@ -698,6 +699,14 @@ def _known_time(value: str | float) -> int | None:
 
 def _gap(gap: str, reason: str) -> Found:
     return Found("enforcement-gap", Severity.CRITICAL, reason, gap)
+
+
+def _is_elsewhere(mark: Mark) -> bool:
+    """Whether what stands out in a call about a repository is a file that does nothing there."""
+    about_files = mark.kind in ("sensitive", "tampering")
+    return (
+        about_files and mark.what not in _IN_REPOSITORY and _REPOSITORY_PATH.fullmatch(mark.value) is not None
+    )
 
 
 def _outcome(case: Case) -> str:

@@ -97,7 +97,7 @@ class Pools:
                 self.evictions[name[0]] += len(oldest)
                 gone += oldest
             for window in pool.values():
-                if isinstance(window, AlikeWindow):
+                if isinstance(window, AlikeWindow) and window.forgotten:
                     self.evictions[name[0]] += window.forgotten
                     window.forgotten = 0
             for who in gone:

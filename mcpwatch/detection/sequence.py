@@ -10,10 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from typing import Final
 
+from mcpwatch.detection.reference import NEVER
 from mcpwatch.detection.windows import MAX_TIMES
-
-_NEVER: Final = -(1 << 70)
-
 
 _ORDER_BITS: Final = 48
 """An event is held as one number: its time, and behind that its place in the log."""
@@ -33,7 +31,7 @@ class SequenceWindow:
     def __init__(self, steps: int, width: int, keep: int) -> None:
         self.width, self.keep = width, keep
         self.freed = False
-        self.newest = _NEVER
+        self.newest = NEVER
         self.times: list[list[int]] = [[] for _ in range(steps)]
 
     def add(self, time_ns: int, step: int, order: int) -> int:

@@ -11,6 +11,7 @@ import hashlib
 from bisect import bisect_right
 from typing import Final
 
+from mcpwatch.detection.reference import NEVER
 from mcpwatch.formats.fields import ABSENT, MAX_ID
 
 MAX_TIMES: Final = 1_024
@@ -21,9 +22,6 @@ _CROWD: Final = 64
 
 _LOOK_BACK: Final = 16
 """Ended stretches that a further one is compared with."""
-
-_NEVER: Final = -(1 << 70)
-"""Before every time: stands in for events that were not there, so that `times[-need]` always exists."""
 
 
 class CountWindow:
@@ -44,7 +42,7 @@ class CountWindow:
         self.keep = keep
         self.by_call = by_call
         self.freed = False
-        self.times = [_NEVER] * need
+        self.times = [NEVER] * need
         self.calls: dict[str, int] | None = None
 
     def add(self, time_ns: int, call_id: str | None = None, need: int = 0) -> int:
@@ -91,7 +89,7 @@ class CountWindow:
     def set_limits(self, need: int, width: int, keep: int) -> None:
         """Take over other limits."""
         real = self.times[self.need :]
-        self.times = [_NEVER] * need + real
+        self.times = [NEVER] * need + real
         self.need, self.width, self.keep = need, width, keep
 
     def _trim(self) -> None:
@@ -173,7 +171,7 @@ class DistinctWindow:
         self.width = width
         self.keep = keep
         self.freed = False
-        self.newest = self.late = _NEVER
+        self.newest = self.late = NEVER
         self.live: dict[str, list[int]] = {}
         """Value -> [from, until] of its newest stretch; soonest to end first while `crowded`."""
         self.crowded = False
@@ -212,7 +210,7 @@ class DistinctWindow:
 
     def stretch(self, value: str) -> list[int]:
         """The live stretch of a value, [from, until]; one that is over where there is none."""
-        return self.live.get(value) or [_NEVER, _NEVER]
+        return self.live.get(value) or [NEVER, NEVER]
 
     def is_needed(self, now_ns: int) -> bool:
         """Whether an event from `now_ns` on could still meet what is held."""
@@ -223,7 +221,7 @@ class DistinctWindow:
         if width != self.width:
             self.live.clear()
             self.past.clear()
-            self.newest = _NEVER
+            self.newest = NEVER
         self.need, self.width, self.keep = need, width, keep
         self._sort()
         self.crowded = len(self.live) >= need
@@ -243,7 +241,7 @@ class DistinctWindow:
                 break
             del live[value]
             past.append((stretch[0], stretch[1], value))
-            stretch[1] = _NEVER  # whoever holds it must see that it is over
+            stretch[1] = NEVER  # whoever holds it must see that it is over
         self.crowded = len(live) >= self.need
         if len(past) > 64 and (len(past) > MAX_TIMES or past[0][1] <= settled - self.keep):
             oldest = settled - self.keep

@@ -177,6 +177,7 @@ class TestHostileText:
         [
             {"params": {"x": "a\u202eb"}}, {"params": {"a\u202eb": 1}}, {"params": {"x": [{"y": "\x1b[2J"}]}},
             {"tool": "ec\x1b[2Jho"}, {"error": "no \u202e"}, {"key_id": "k\x1b[2J"}, {"session_id": "s\u202e"},
+            {"client_id": "c" + "\ufe01" * 9},
             {"user": "ann\U000e0041\U000e0042"}, {"client_id": "a\x00b"}, {"params": {"x": "\ud800"}},
         ],
     )  # fmt: skip
