@@ -9,8 +9,10 @@ MADE := $(VENV)/.made
 RUN  := $(VENV)/.run
 DEV  := $(VENV)/.dev
 
+FAULT_TOOLS := strace logrotate tmux socat acl attr rsyslog rsyslog-gnutls faketime openssl
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-rules mutate fuzz screenshots clean FORCE
+.PHONY: help demo test check bench bench-rules mutate faults soak fuzz screenshots clean FORCE
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -19,8 +21,8 @@ demo: $(RUN)  ## set up, then run a small MCP fleet with an attacker in it, and 
 	@$(BIN)/mcpwatch demo $(ARGS)
 
 test: $(DEV)  ## set up, then run the tests (`make test ARGS="-k window"` for some of them)
-	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m alone
-	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m "not alone" -n 2 --dist loadgroup $(ARGS)
+	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m "alone and not slow"
+	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m "not alone and not slow" -n 2 --dist loadgroup $(ARGS)
 
 check: $(DEV)  ## ruff, mypy --strict, and the order of the rooms
 	@$(BIN)/ruff check .
@@ -36,6 +38,15 @@ bench-rules: $(DEV)  ## measure what the rules find and miss, what they cost, an
 
 mutate: $(DEV)  ## change every limit, timespan and level of the rules by a little: their cases must notice
 	@$(BIN)/python -m tests.mutate_rules $(ARGS)
+
+faults: $(DEV)  ## break everything on purpose, at full size, and print what held (`make faults ARGS="A1 A4"`)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  dpkg -s $(FAULT_TOOLS) >/dev/null 2>&1 || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(FAULT_TOOLS) >/dev/null; }; fi
+	@$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(DEV)  ## an hour of 2,000 records a second with rotations: memory, descriptors, nothing lost
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 fuzz: $(DEV)  ## throw bytes at verdicts, filters and the reader, a minute each (installs atheris)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'atheris>=3.0'

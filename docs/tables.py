@@ -22,7 +22,7 @@ from mcpwatch.cli.options import SETTINGS
 from mcpwatch.console.actions import ACTIONS, key_sign
 from mcpwatch.console.themes import DERIVED, REQUIRED
 from mcpwatch.data import shipped
-from mcpwatch.detection.checks import BY_OUTCOME
+from mcpwatch.detection.callchecks import BY_OUTCOME
 from mcpwatch.detection.hit import Severity
 from mcpwatch.detection.rule import CHECK_SETTINGS, VALUE_FIELDS, Rule
 from mcpwatch.detection.rulefile import shipped as shipped_rules
@@ -41,6 +41,8 @@ from mcpwatch.policy.urls import judge_url
 from mcpwatch.policy.verdict import Finding, Verdict
 from mcpwatch.sources.block import Block
 from mcpwatch.times import SECOND, format_duration
+from tests.faults.matrix import FIGURES
+from tests.faults.matrix import ROWS as FAULTS
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent
@@ -55,6 +57,8 @@ EXITS: Final[dict[Exit, str]] = {
     Exit.USAGE: "The command line can't be understood, or its options contradict each other.",
     Exit.UNUSABLE: "A log, a policy, mapping or configuration file is missing, unreadable or invalid.",
     Exit.NOT_APPLIED: "A change of the policy file was not made. Nothing was written.",
+    Exit.FAULT: "A fault in mcpwatch itself, told in one line; the report, redacted, is in the state folder under "
+    "`crashes`.",
     Exit.INTERRUPTED: "Interrupted by SIGINT (Ctrl-C).",
 }
 
@@ -165,6 +169,7 @@ CORRELATION_KEYS: Final[dict[str, str]] = {
     "field": "`value_count`: whose different values are counted; of several, each by itself.",
     "same": "`event_count`: `tool`, `params` or both: only calls that are alike in these are counted together.",
     "once-per": "`event_count`: `call` counts a call once that is logged at its start and at its end.",
+    "in-one": "`temporal_ordered`: with `call`, one call may be several of the steps.",
     "unit": "What is counted, in words: `calls`.",
 }
 CASE_KEYS: Final[dict[str, str]] = {
@@ -467,6 +472,18 @@ def _example_summary() -> str:
     return _json(_example()[0].summary() | {"restrictions": []})
 
 
+def _faults() -> str:
+    kept: dict[str, dict[str, str]] = (
+        json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    )
+    rows = []
+    for name, row in FAULTS.items():
+        found = kept.get(name)
+        measured = f"{found['figure']} ({found['verdict']}, {found['on']})" if found else "not measured yet"
+        rows.append((name, row.fault, row.promise, measured))
+    return table(("", "fault", "must hold", "measured"), rows)
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "aliases": _aliases,
     "status-words": lambda: _words(STATUS_WORDS, ("outcome", "words for it")),
@@ -500,6 +517,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "theme-fields": _theme_fields,
     "themes": _themes,
     "rooms": _rooms,
+    "faults": _faults,
     "example-event": _example_event,
     "example-incident": _example_incident,
     "example-summary": _example_summary,

@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 
@@ -23,7 +24,8 @@ class Form:
     Attributes:
         kind: Name of the kind, as secret scanners call it.
         anchors: Literal texts; each credential of the kind holds one, as a rule as its beginning.
-        body: Pattern of what follows the anchor.
+        body: Pattern of what follows the anchor. A run of any length ends in `+`, to be read only once: what is in it
+            can't follow the credential.
         hidden: Pattern of what follows an anchor in text that is hidden, where less is enough for hiding.
         lead: Pattern of what stands before the anchor and belongs to the credential.
         after: Characters that can't follow a credential of this kind, as the inside of a character class.
@@ -50,10 +52,10 @@ FORMS: Final[tuple[Form, ...]] = (
     Form(
         "anthropic-api-key",
         ("sk-ant-",),
-        rf"(?:api|admin|oat|ort|sid)\d{{2}}-{_WORD}{{80,200}}",
+        rf"(?:api|admin|oat|ort|sid)\d{{2}}-{_WORD}{{80,200}}+",
         after=_WORD_AFTER,
     ),
-    Form("atlassian-api-token", ("ATATT3",), r"[A-Za-z0-9_=-]{180,192}", after="A-Za-z0-9_=-"),
+    Form("atlassian-api-token", ("ATATT3",), r"[A-Za-z0-9_=-]{180,192}+", after="A-Za-z0-9_=-"),
     Form("aws-access-token", ("AKIA", "ASIA", "ABIA", "ACCA"), "[A-Z2-7]{16}", hidden="[A-Z0-9]{16}"),
     Form("azure-storage-account-key", ("AccountKey=",), r"[A-Za-z0-9+/]{86}==", after="", random=False),
     Form("databricks-api-token", ("dapi",), r"[a-f0-9]{32}(?:-\d)?"),
@@ -63,12 +65,12 @@ FORMS: Final[tuple[Form, ...]] = (
     Form("github-fine-grained-pat", ("github_pat_",), "[A-Za-z0-9_]{82}", hidden="[A-Za-z0-9_]{20,}"),
     Form("github-oauth", ("gho_",), rf"{_ALNUM}{{36}}", hidden=rf"{_ALNUM}{{20,}}"),
     Form("github-pat", ("ghp_",), rf"{_ALNUM}{{36}}", hidden=rf"{_ALNUM}{{20,}}"),
-    Form("github-refresh-token", ("ghr_",), rf"{_ALNUM}{{36,76}}", hidden=rf"{_ALNUM}{{20,}}"),
+    Form("github-refresh-token", ("ghr_",), rf"{_ALNUM}{{36,76}}+", hidden=rf"{_ALNUM}{{20,}}"),
     Form("gitlab-deploy-token", ("gldt-",), rf"{_WORD}{{20}}", after=_WORD_AFTER),
     Form(
         "gitlab-pat",
         ("glpat-",),
-        rf"(?:{_WORD}{{27,300}}\.[0-9a-z]{{9}}|{_WORD}{{20}})",  # the longer one names its cell
+        rf"(?:{_WORD}{{27,300}}+\.[0-9a-z]{{9}}|{_WORD}{{20}})",  # the longer one names its cell
         hidden=rf"{_WORD}{{20,}}(?:\.[0-9a-z]{{9}})?",
         after=_WORD_AFTER,
     ),
@@ -76,7 +78,7 @@ FORMS: Final[tuple[Form, ...]] = (
     Form(
         "gitlab-runner-authentication-token",
         ("glrt-",),
-        rf"(?:t\d_{_WORD}{{27,300}}\.[0-9a-z]{{9}}|{_WORD}{{20}})",
+        rf"(?:t\d_{_WORD}{{27,300}}+\.[0-9a-z]{{9}}|{_WORD}{{20}})",
         after=_WORD_AFTER,
     ),
     Form("grafana-service-account-token", ("glsa_",), rf"{_ALNUM}{{32}}_[A-Fa-f0-9]{{8}}"),
@@ -97,7 +99,7 @@ FORMS: Final[tuple[Form, ...]] = (
     Form(
         "openai-api-key",
         ("sk-proj-", "sk-svcacct-", "sk-admin-"),
-        rf"{_WORD}{{40,250}}",
+        rf"{_WORD}{{40,250}}+",
         after=_WORD_AFTER,
     ),
     Form("openai-api-key", ("sk-",), rf"{_ALNUM}{{48}}", after=_WORD_AFTER, hidden=rf"{_WORD}{{8,}}"),
@@ -118,7 +120,7 @@ FORMS: Final[tuple[Form, ...]] = (
     Form(
         "pypi-upload-token",
         ("pypi-AgEIcHlwaS5vcmc", "pypi-AgENdGVzdC5weXBpLm9yZ"),
-        rf"{_WORD}{{50,1000}}",
+        rf"{_WORD}{{50,1000}}+",
         after=_WORD_AFTER,
     ),
     Form("sendgrid-api-token", ("SG.",), rf"{_WORD}{{22}}\.{_WORD}{{43}}", after=_WORD_AFTER),
@@ -127,7 +129,7 @@ FORMS: Final[tuple[Form, ...]] = (
     Form(
         "slack-bot-token",
         ("xoxb-",),
-        rf"\d{{8,14}}-(?:\d{{10,14}}-)?{_ALNUM}{{18,34}}",
+        rf"\d{{8,14}}-(?:\d{{10,14}}-)?{_ALNUM}{{18,34}}+",
         after=_WORD_AFTER,
         hidden="[A-Za-z0-9-]{10,}",
     ),
@@ -147,7 +149,7 @@ FORMS: Final[tuple[Form, ...]] = (
     Form(
         "stripe-access-token",
         ("sk_live_", "sk_test_", "rk_live_", "rk_test_"),
-        rf"(?=[A-Za-z]{{0,64}}\d){_ALNUM}{{16,250}}",  # a digit tells it from a name such as sk_test_…
+        rf"(?=[A-Za-z]{{0,64}}\d){_ALNUM}{{16,250}}+",  # a digit tells it from a name such as sk_test_…
         hidden=rf"{_ALNUM}{{8,}}",
     ),
     Form(
@@ -159,7 +161,7 @@ FORMS: Final[tuple[Form, ...]] = (
         after=_WORD_AFTER,
     ),
     Form("twilio-api-key", ("SK",), "[0-9a-f]{32}"),
-    Form("vault-service-token", ("hvs.",), rf"(?:{_WORD}{{90,120}}|{_ALNUM}{{24}})", after=_WORD_AFTER),
+    Form("vault-service-token", ("hvs.",), rf"(?:{_WORD}{{90,120}}+|{_ALNUM}{{24}})", after=_WORD_AFTER),
 )
 """Every kind of credential that is known."""
 
@@ -178,6 +180,7 @@ EXAMPLES: Final = frozenset(
 
 # The subject 1234567890 named John Doe, which every tutorial on JSON Web Tokens signs.
 _JOHN_DOE: Final = ".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l"
+_SHORT: Final = 4_096
 _PLACEHOLDER: Final = re.compile(r"EXAMPLE|(.)\1{7}", re.IGNORECASE)
 
 
@@ -241,11 +244,19 @@ def find(text: str) -> tuple[Secret, ...]:
 
     Examples of documentation and placeholders are left out. Takes time linear in the text.
     """
+    return (_find if len(text) <= _SHORT else _find_in_long)(text)
+
+
+def _find(text: str) -> tuple[Secret, ...]:
     found: list[Secret] = []
     for secret in sorted(_candidates(text), key=lambda s: (s.start, -s.end)):
         if not found or secret.start >= found[-1].end:
             found.append(secret)
     return tuple(found)
+
+
+# A text as long as a line is asked for several times while its call is judged; two of them are all that is kept.
+_find_in_long: Final = lru_cache(maxsize=2)(_find)
 
 
 def suspects(text: str) -> list[tuple[int, int]]:

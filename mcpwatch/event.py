@@ -41,6 +41,8 @@ class Flag(IntFlag):
     """Live only: more than 60 s ahead of this machine's clock."""
     UNTERMINATED = 8
     """The last line of a saved file, without a newline."""
+    DUPLICATE_KEYS = 16
+    """The record names its tool, outcome or key twice; JSON parsers keep the last, each reader its own."""
 
 
 class Auth(msgspec.Struct, gc=False):

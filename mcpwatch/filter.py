@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from itertools import islice
 from math import inf, nextafter
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from mcpwatch.errors import Misused
 from mcpwatch.event import KINDS, OUTCOMES, AuditEvent
@@ -194,10 +194,28 @@ class AnyOf:
     """One part must hold."""
 
     parts: tuple[Node, ...]
+    tests: tuple[Callable[[AuditEvent, str | None], bool], ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # what looks for several texts in the same strings goes through them once: a line of 1 MiB holds many
+        wanted: dict[str, list[str]] = {}
+        tests: list[Callable[[AuditEvent, str | None], bool]] = []
+        for part in self.parts:
+            if (
+                isinstance(part, Term)
+                and part.of is not None
+                and part.of.kind == "contains"
+                and part.op == ":"
+            ):
+                wanted.setdefault(part.of.name, []).append(part.value)
+            else:
+                tests.append(part.match)
+        tests += [_contains_any(FIELDS[name], values) for name, values in wanted.items()]
+        object.__setattr__(self, "tests", tuple(tests))
 
     def match(self, event: AuditEvent, tier: str | None) -> bool:
         """Whether some part holds."""
-        return any(part.match(event, tier) for part in self.parts)
+        return any(test(event, tier) for test in self.tests)
 
     def __str__(self) -> str:
         return " or ".join(map(str, self.parts))
@@ -351,9 +369,27 @@ def _text_test(row: Field, value: str, literal: bool, position: int) -> _Test:
     return lambda found: isinstance(found, str) and fits(found.casefold())
 
 
+def _contains(wanted: Collection[str], strings: Iterable[object]) -> bool:
+    """Whether a string holds one of some texts; a blank in those stands for any run of blanks."""
+    # all of them at once, as there may be a hundred thousand
+    text = "\0".join(string for string in strings if isinstance(string, str)).casefold()
+    folded = [each.casefold() for each in wanted]
+    if any(each in text for each in folded):
+        return True
+    spaced = [each for each in folded if " " in each and all(word in text for word in each.split())]
+    if not spaced:
+        return False
+    even = f" {' '.join(text.split())} "
+    return any(each in even for each in spaced)
+
+
 def _contains_test(_row: Field, value: str, _literal: bool, _position: int) -> _Test:
-    wanted = value.casefold()
-    return lambda found: any(isinstance(text, str) and wanted in text.casefold() for text in found)
+    return lambda found: _contains((value,), found)
+
+
+def _contains_any(row: Field, values: Collection[str]) -> Callable[[AuditEvent, str | None], bool]:
+    get = row.get
+    return lambda event, tier: _contains(values, cast("Iterable[object]", get(event, tier)))
 
 
 def _prefix_test(_row: Field, value: str, _literal: bool, _position: int) -> _Test:

@@ -42,6 +42,18 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class GapRow:
+    """Bytes that are known to be lost, or may be."""
+
+    seen_ns: int
+    """When it was found."""
+    offset: int
+    size: int | None
+    """Bytes lost; None when that cannot be known."""
+    reason: SafeText
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRow:
     """One log: is it read, and what does it tell?"""
 
@@ -56,6 +68,20 @@ class SourceRow:
     behind: int
     """Bytes in the file that were not read yet."""
     per_second: float
+    oversize: int = 0
+    """Lines over 1 MiB: counted as not understood, and judged by no rule."""
+    gaps: tuple[GapRow, ...] = ()
+    """The newest gaps, newest first; `counters.gaps` counts all."""
+    lost: int = 0
+    """Bytes in all gaps whose size is known."""
+    rotations: int = 0
+    truncations: int = 0
+    filesystem: SafeText | None = None
+    """The network file system that the log lies on, which says nothing of changes and is polled; else None."""
+    senders: tuple[SafeText, ...] = ()
+    """Who is connected, of a source that others send to."""
+    last_record_ns: int | None = None
+    """The newest record's own time, as far as it was seen live."""
 
 
 @dataclass(frozen=True, slots=True)

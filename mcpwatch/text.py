@@ -11,9 +11,10 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Final, NewType
 
-from mcpwatch.credentials import suspects
+from mcpwatch.credentials import find, mask, suspects
 
 SafeText = NewType("SafeText", str)
 """Text without a single character that a terminal could obey. Made by `safe`, and by nothing else."""
@@ -62,13 +63,20 @@ _SECRET_PLACES: Final = re.compile(
     r"(?:password|passwd|passphrase|secret|token|api-?key|access-?key)\s+)[^\s\"'-][^\s\"']{3,})"
     r"|(?P<mysql>(?<![\w-])(?:mysql|mariadb)(?:-?(?:dump|admin|import|check|show|slap))?(?:\.exe)?\s"
     r"(?:[^\r\n|;&]{0,256}?\s)??-p)(?:\"[^\"\r\n]{1,256}\"|'[^'\r\n]{1,256}'|[^\s\"'|;&]+)"
+    # programs that take a password as a short option: `sshpass -p SECRET`, `curl -u name:SECRET`
+    r"|(?P<short>(?<![\w-])(?:sshpass\s[^\r\n|;&]{0,256}?(?<!\S)-p\s*|(?:7za?|rar|unrar)\s[^\r\n|;&]{0,256}?(?<!\S)-p"
+    r"|(?:unzip|zip)\s[^\r\n|;&]{0,256}?(?<!\S)-P\s*|redis-cli\s[^\r\n|;&]{0,256}?(?<!\S)-a\s+"
+    r"|(?:docker|podman|helm|oras|skopeo|nerdctl|oc|az)\s[^\r\n|;&]{0,64}?login\s[^\r\n|;&]{0,256}?(?<!\S)-p\s+"
+    r"|(?:ldapsearch|ldapmodify|ldapadd|ldapdelete)\s[^\r\n|;&]{0,256}?(?<!\S)-w\s+"
+    r"|curl\s[^\r\n|;&]{0,256}?(?<!\S)(?:-u\s*|--(?:proxy-)?user[\s=])[\"']?[^\s:\"']{0,128}:))"
+    r"(?:\"[^\"\r\n]{1,256}\"|'[^'\r\n]{1,256}'|[^\s\"'|;&]+)"
     # {"name": "Authorization", "value": "…"}, as lists of headers and of environment variables are written
     rf"|(?i:(?P<pair>{_QUOTE}(?:name|key|header){_QUOTE}\s*:\s*{_QUOTE}[\w-]{{0,40}}?{_NAMED}[\w-]{{0,8}}{_QUOTE}"
     rf"\s*,\s*{_QUOTE}value{_QUOTE}\s*:\s*(?P<around>{_QUOTE}))(?:(?!(?P=around))[^\r\n]){{1,1024}})"
     rf"|(?i:(?P<assigned>{_NAMED}\\?[\"']?\s*[=:]\s*(?P<quote>{_QUOTE})?(?:(?:bearer|basic|digest)\s+)?)"
     r"(?(quote)(?:(?!(?P=quote))[^\r\n]){1,1024}|(?:\[(?=\s*\\?[\"']|redacted\][\]})])[^\]\r\n]{3,1024}\]?|[^\s&,;\"']{4,})))"
 )
-_LEADING: Final = ("option", "mysql", "pair", "assigned")
+_LEADING: Final = ("option", "mysql", "short", "pair", "assigned")
 # No place without one of these, and most values of calls hold none.
 _LEADS_UP: Final = re.compile(r"[=:\s]")
 REDACTED: Final = "[redacted]"
@@ -132,6 +140,23 @@ def safe(value: object, limit: int = DEFAULT_LIMIT) -> SafeText:
     return SafeText((_safe_cached if len(head) <= _MAX_CACHED else _safe)(head, limit))
 
 
+_OBEYED: Final = re.compile(r"[^\n\t -~]")
+_STYLED: Final = re.compile(r"(\x1b\[[0-9;]*m|[\n\t])")
+
+
+def plain_output(text: str) -> str:
+    """What a program prints, with everything spelled out that a terminal obeys, but line ends, tabs and colours.
+
+    The last wall, for texts that somebody forgot to make safe. Takes time linear in the text.
+    """
+    if _OBEYED.search(text) is None:
+        return text
+    return "".join(
+        part if part.isprintable() or _STYLED.fullmatch(part) else _spell_out(part)
+        for part in _STYLED.split(text)
+    )
+
+
 def _secret_spans(text: str) -> list[tuple[int, int]]:
     spans = suspects(text)
     if _LEADS_UP.search(text):
@@ -153,6 +178,31 @@ def redact_text(text: str) -> str:
     return "".join([*shown, text[done:]]) if done else text
 
 
+def safe_id(value: object, limit: int = DEFAULT_LIMIT) -> SafeText:
+    """An id, safe to show. One that is itself a credential keeps its kind and its end: `ghp_…k4Zq (40 characters)`.
+
+    An id names a key and never holds it, but some servers log the key itself. It is masked rather than redacted, so
+    that two of them stay apart; only whole, exact forms are, as many an id begins as keys of some issuer do.
+    """
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return safe(mask_secrets(text) if isinstance(text, str) else text, limit)
+
+
+def mask_secrets(text: str) -> str:
+    """The text with every whole credential in it masked."""
+    shown = []
+    done = 0
+    for secret in find(text):
+        shown += [text[done : secret.start], mask(text[secret.start : secret.end])]
+        done = secret.end
+    return "".join([*shown, text[done:]]) if done else text
+
+
+_PAIR: Final = 2
+_TAKES_PASSWORDS: Final = re.compile(
+    r"(?:mysql|mariadb)(?:-?(?:dump|admin|import|check|show|slap))?|sshpass|7za?|rar|unrar"
+)
+"""Programs whose option -p is followed by a password, without a blank."""
 _PAIR_NAMES: Final = ("name", "key", "header")
 _PAIR_VALUES: Final = frozenset({"value", "values"})
 
@@ -187,8 +237,35 @@ def redact(value: Any, *, depth: int = 0) -> Any:
             for name, item in value.items()
         }
     if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return [redact(item, depth=depth + 1) for item in value]
+        return _redact_items(value, depth + 1)
     return value
+
+
+def _redact_items(items: Sequence[Any], depth: int) -> list[Any]:
+    """The items of a list, some of which say what the next one is: `["--token", "…"]`, `[["Authorization", "…"]]`."""
+    shown = [redact(item, depth=depth) for item in items]
+    for at, (name, item) in enumerate(pairwise(items), 1):
+        if isinstance(name, str) and isinstance(item, str) and item and _announces_secret(name, item):
+            shown[at] = REDACTED
+    if len(items) == _PAIR and all(isinstance(item, str) for item in items) and _is_header(items[0]):
+        shown[1] = REDACTED
+    command = items[0] if items and isinstance(items[0], str) else ""
+    if _TAKES_PASSWORDS.fullmatch(command.rpartition("/")[2]):
+        shown = [
+            "-p" + REDACTED if isinstance(item, str) and item.startswith("-p") and item != "-p" else item
+            for item in shown
+        ]
+    return shown
+
+
+def _announces_secret(name: str, item: str) -> bool:
+    """Whether an argument is an option that a secret follows: `--password hunter2`, `--api-key …`."""
+    return name.startswith("--") and "=" not in name and not item.startswith("--") and is_secret_name(name)
+
+
+def _is_header(name: str) -> bool:
+    """Whether a pair of texts is a header with a secret; plain words such as `["token", "limit"]` are no header."""
+    return not name.startswith("-") and is_secret_name(name) and (not name.islower() or "-" in name)
 
 
 def is_secret_name(name: str) -> bool:

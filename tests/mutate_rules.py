@@ -141,6 +141,8 @@ def _correlations(counting: Correlation) -> Iterator[tuple[str, Correlation]]:
             yield f"no field {name}", replace(counting, fields=rest)
     if counting.once_per_call:
         yield "not once per call", replace(counting, once_per_call=False)
+    if counting.in_one_call:
+        yield "not in one call", replace(counting, in_one_call=False)
 
 
 def _groupings(rule: Rule) -> Iterator[tuple[str, Grouping]]:

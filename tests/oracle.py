@@ -176,10 +176,16 @@ def _own_limit(rule: Rule, event: AuditEvent, world: World) -> int | None:
 
 def _again(entry: _Entry, before: list[_Entry], memory: int) -> bool:
     """Whether a call was logged before."""
-    call = entry.event.call_id
-    return call is not None and any(
-        other.event.call_id == call and abs(other.time - entry.time) < memory for other in before
+    return entry.event.call_id is not None and any(
+        _one_call(other.event, entry.event) and abs(other.time - entry.time) < memory for other in before
     )
+
+
+def _one_call(one: AuditEvent, other: AuditEvent) -> bool:
+    """Whether two records are of one call: the same id and tool, and the same parameters where both show theirs."""
+    shown = [each.params for each in (one, other) if each.params and not _hides(each.params)]
+    same = len(shown) < 2 or shown[0] == shown[1]
+    return one.call_id == other.call_id and one.tool == other.tool and same
 
 
 def _windows(entry: _Entry, together: list[_Entry], width: int) -> list[list[_Entry]]:
@@ -237,7 +243,8 @@ def _sequence(entry: _Entry, before: list[_Entry], width: int, counting: Correla
             return False
         if len(chosen) == steps:
             return entry in chosen
-        later = in_order[in_order.index(chosen[-1]) + 1 :] if chosen else in_order
+        # an event may stand for the step behind its own as well, where the rule lets it
+        later = in_order[in_order.index(chosen[-1]) + (not counting.in_one_call) :] if chosen else in_order
         return any(complete([*chosen, each]) for each in later if len(chosen) in each.steps)
 
     return steps if complete([]) else 0

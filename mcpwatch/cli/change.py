@@ -20,7 +20,7 @@ from mcpwatch.cli.options import (
 )
 from mcpwatch.monitor.live import wall_clock
 from mcpwatch.policy.model import PRINCIPAL_KINDS
-from mcpwatch.response.operator import Operator, change_for
+from mcpwatch.response.operator import DOUBT, Operator, change_for
 from mcpwatch.response.plan import ResponseError, Target, TargetKind, Verb
 from mcpwatch.text import safe
 
@@ -79,15 +79,17 @@ def _change(
         return
     for line in plan.diff:
         click.echo(line)
+    for line in plan.impact:
+        note(line)
     if dry_run:
         click.echo("dry run: nothing was written")
         return
     made = operator.apply(plan)
-    click.echo(f"written: {plan.what}")
+    click.echo(f"{'applied, not confirmed' if made.unconfirmed else 'written'}: {plan.what}")
     if reason is not None:
         click.echo(f"reason: {safe(reason.strip(), 400)}")
     if made.unconfirmed:
-        note("the folder could not be synced: check the file after a power cut")
+        note(DOUBT)
     note("whether it is in force shows in the log: mcpwatch tail LOG")
 
 

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "unlock": ("change", "End a lockout."),
     "disable": ("change", "Switch a tool off."),
     "enable": ("change", "Switch a tool on."),
+    "status": ("status", "What is being watched, whether it adds up, and what ended or died."),
     "inspect": ("inspect", "Which format a log is in, what it tells and what could not be read."),
     "policy": ("policy", "Make a policy file from a log, and check one."),
     "rules": ("rules", "What is detected, and why."),

@@ -50,7 +50,10 @@ def load(known: frozenset[str]) -> dict[str, Any]:
                 raise ConfigError(f"{safe(place)}: is no regular file")
             return {}
         with place.open("rb") as file:
-            values = tomllib.loads(file.read(MAX_BYTES).decode())
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{safe(place)}: over {MAX_BYTES // 1024} KiB: not a configuration file")
+        values = tomllib.loads(data.decode())
     except OSError as error:
         raise ConfigError(f"{safe(place)}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -65,6 +68,8 @@ def load(known: frozenset[str]) -> dict[str, Any]:
             raise ConfigError(f'{safe(place)}: [{KEYS}] is a table of action = "key"')
         if name != KEYS and isinstance(value, dict | list):
             raise ConfigError(f"{safe(place)}: {name} must be one value, not a table or a list")
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise ConfigError(f"{safe(place)}: {name} is a number beyond 64 bits")
     return named
 
 

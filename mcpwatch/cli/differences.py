@@ -10,7 +10,7 @@ import click
 from mcpwatch.detection.principal import describe
 from mcpwatch.incidents.export import SCHEMA, dump, incident_record
 from mcpwatch.monitor.whatif import FINE, Change, Example, IncidentChange, Side, VerdictKind, WhatIf
-from mcpwatch.text import safe
+from mcpwatch.text import safe, safe_id
 from mcpwatch.times import iso
 
 SHOWN: Final = 20
@@ -153,7 +153,7 @@ def _incident_lines(found: WhatIf) -> Iterator[str]:
 def _incident_words(each: IncidentChange, found: WhatIf) -> str:
     sign = {"appears": "+", "vanishes": "-", "changes": "~"}[each.how]
     incident = each.either
-    who = describe(incident.subject, lambda value: safe(value, 60)) or "-"
+    who = describe(incident.subject, lambda value: safe_id(value, 60)) or "-"
     old, new = each.old, each.new
     severity, count = incident.severity.label.upper(), f"x{incident.count}"
     if old is not None and new is not None:

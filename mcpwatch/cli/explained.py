@@ -16,7 +16,7 @@ from mcpwatch.incidents.export import SCHEMA, dump, event_record
 from mcpwatch.monitor.explain import STDIN, Explanation, Restricted
 from mcpwatch.policy.model import Revocation
 from mcpwatch.policy.verdict import Finding, Verdict
-from mcpwatch.text import SafeText, is_secret_name, redact_text, safe
+from mcpwatch.text import SafeText, is_secret_name, redact_text, safe, safe_id
 from mcpwatch.times import iso
 
 WIDTH: Final = 80
@@ -252,7 +252,7 @@ def _rule_lines(found: Explanation, rules: RuleSet) -> Iterator[str]:
 
 
 def _subject(each: Standing) -> str:
-    return describe(each.subject, lambda value: safe(value, 60)) if each.subject else "nobody"
+    return describe(each.subject, lambda value: safe_id(value, 60)) if each.subject else "nobody"
 
 
 def _reasons(each: Standing) -> Iterator[str]:

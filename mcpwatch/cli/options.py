@@ -13,9 +13,10 @@ from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from mcpwatch.cli import config
-from mcpwatch.cli.exits import UsageError, note
+from mcpwatch.cli.exits import STATE, UsageError, note
 from mcpwatch.credentials import PROCESS_KEY
 from mcpwatch.detection.hit import Severity
 from mcpwatch.detection.rule import RuleSet
@@ -25,6 +26,8 @@ from mcpwatch.formats.mapping import FieldMap, load_mappings
 from mcpwatch.formats.reader import FORMATS
 from mcpwatch.monitor.pipeline import Reading
 from mcpwatch.policy.file import PolicyFile, find
+from mcpwatch.sources.listen import Listening
+from mcpwatch.sources.protocol import TlsFiles
 from mcpwatch.text import safe
 from mcpwatch.times import parse_duration, parse_time
 
@@ -49,6 +52,29 @@ class Duration(click.ParamType[int]):
             return parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Since(click.ParamType[int]):
+    """A duration, or `last`: where another watch stopped, which is `LAST`."""
+
+    name = "duration|last"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it, or say what it should look like."""
+        if value == "last" or value == LAST:
+            return LAST
+        return Duration().convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """`last`, and some durations."""
+        found = ("last", "15m", "1h", "1d", "7d")
+        return [CompletionItem(value) for value in found if value.startswith(incomplete)]
+
+
+LAST: Final = -1
+"""`--since last`; no duration is negative."""
 
 
 class Moment(click.ParamType[int]):
@@ -102,9 +128,9 @@ utc_option = option(
 )
 since_option = option(
     "--since",
-    type=Duration(),
-    help="Begin that long ago. Default: the start of the UTC day, or 64 MiB before the end, whichever is nearer the "
-    "end.",
+    type=Since(),
+    help="Begin that long ago (15m, 7d), or read on where the last watch stopped (last). Default: the start of the "
+    "UTC day, or 64 MiB before the end, whichever is nearer the end.",
 )
 enforce_option = option(
     "--enforce",
@@ -112,6 +138,14 @@ enforce_option = option(
     help="Write lockouts after failed logins, as lockout.enforce in the policy does.",
 )
 symlinks_option = option("--follow-symlinks", is_flag=True, help="Also follow logs that are symbolic links.")
+_TLS_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
+    option("--tls-cert", metavar="FILE", type=click.Path(readable=False), help="Certificate shown to those who send "
+           "to tcp:// (PEM)."),
+    option("--tls-key", metavar="FILE", type=click.Path(readable=False), help="Its private key, without a "
+           "passphrase."),
+    option("--tls-client-ca", metavar="FILE", type=click.Path(readable=False), help="Authorities whose certificates "
+           "those who send must show."),
+)  # fmt: skip
 
 _LOG_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     policy_option,
@@ -141,6 +175,13 @@ _SHOW_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
 def log_options(command: Command) -> Command:
     """The options of commands that read logs."""
     for decorate in reversed(_LOG_OPTIONS):
+        command = decorate(command)
+    return command
+
+
+def tls_options(command: Command) -> Command:
+    """The options of TLS for commands that others send to."""
+    for decorate in reversed(_TLS_OPTIONS):
         command = decorate(command)
     return command
 
@@ -271,12 +312,22 @@ def fingerprint_key(folder: Path, *, make: bool = True) -> bytes:
     return key if len(key) == len(PROCESS_KEY) else PROCESS_KEY
 
 
+def listening(state: Path, cert: str | None, key: str | None, client_ca: str | None) -> Listening:
+    """How addresses are listened on. Raises UsageError where a file of TLS is missing."""
+    files = {"--tls-cert": cert, "--tls-key": key, "--tls-client-ca": client_ca}
+    missing = [name for name, file in files.items() if not file]
+    if missing and len(missing) < len(files):
+        raise UsageError(f"TLS needs {', '.join(missing)} too")
+    tls = TlsFiles(*(str(Path(file).absolute()) for file in files.values() if file)) if not missing else None
+    return Listening(state / "spool", tls)
+
+
 def state_dir(named: str | None) -> Path:
     """The state folder: named, else /var/lib/mcpwatch where it is writable, else the user's own."""
-    if named:
-        return Path(named)
-    system = Path("/var/lib/mcpwatch")
-    if os.access(system, os.W_OK):
-        return system
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "mcpwatch"
+    system = Path("/var/lib/mcpwatch")
+    found = Path(named) if named else system if os.access(system, os.W_OK) else Path(base) / "mcpwatch"
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[STATE] = found  # a report of a fault goes there as well
+    return found

@@ -11,6 +11,7 @@ from mcpwatch.cli.options import Show
 from mcpwatch.detection.hit import Severity
 from mcpwatch.event import AuditEvent
 from mcpwatch.filter import Filter, parse
+from mcpwatch.formats.reader import OVERSIZE
 from mcpwatch.incidents.export import (
     checks_of,
     dump,
@@ -88,6 +89,8 @@ class Printer:
             )
         self._out.flush()
         for name, reader in self.pipeline.readers.items():
+            if reader.reasons[OVERSIZE]:
+                note(f"{name}: lines over 1 MiB, which no rule has judged: {reader.reasons[OVERSIZE]:,}")
             if reader.not_understood and not reader.understood:
                 note(f"{name}: not one of its lines is an audit record: see mcpwatch inspect")
 
@@ -112,7 +115,7 @@ class Printer:
         if self.show.fail_on is None:
             return Exit.DONE
         level = Severity.named(self.show.fail_on)
-        worst = max((incident.severity for incident in self.pipeline.fold.incidents.values()), default=0)
+        worst = max((level for level, count in self.pipeline.fold.by_severity().items() if count), default=0)
         return Exit.FOUND if worst >= level else Exit.DONE
 
     def _change(self, change: Change) -> None:

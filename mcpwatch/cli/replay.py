@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from mcpwatch.cli.exits import Exit, Stop, UsageError, note
+from mcpwatch.cli.exits import Exit, Stop, UsageError, faulted, note
 from mcpwatch.cli.options import (
     Show,
     fingerprint_key,
@@ -35,7 +35,6 @@ from mcpwatch.policy.file import PolicyFile
 from mcpwatch.response.confirm import Confirmations, SavedSightings
 from mcpwatch.sources.block import SourceError
 from mcpwatch.sources.saved import SavedLog, open_saved
-from mcpwatch.text import safe
 
 EPILOG: Final = """\b
 Examples:
@@ -63,8 +62,8 @@ def replay(
 ) -> None:
     """Go through saved logs with the same rules as live, and find the same incidents with the same ids.
 
-    FILES are plain or .gz. A rotation set (a.jsonl.2, a.jsonl.1, a.jsonl) counts as one log; several logs are merged
-    by time. With a terminal it draws the console, with a timeline to go along.
+    FILES are plain, .gz or .zst. A rotation set (a.jsonl.2, a.jsonl.1, a.jsonl) counts as one log; several logs are
+    merged by time. With a terminal it draws the console, with a timeline to go along.
     """
     show = show_of(shown)
     if "-" in files:
@@ -107,6 +106,8 @@ def _headless(logs: list[SavedLog], file: PolicyFile, rules: RuleSet, how: Readi
     progress.clear()
     printer.incidents()
     printer.summary(file.policy, confirmations)
+    if pipeline.fold.notice is not None:
+        note(pipeline.fold.notice)
     if broken is not None:
         raise broken
     return Exit.INTERRUPTED if stop.received == signal.SIGINT else printer.exit_code()
@@ -130,8 +131,7 @@ def _console(
         player.stop()
         thread.join(5)
     if player.failure is not None:
-        note(f"the replay stopped: {safe(player.failure, 300)}")
-        return Exit.UNUSABLE
+        return faulted(player.failure)
     return code
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mcpwatch.cli import config
-from mcpwatch.cli.exits import UsageError
+from mcpwatch.cli.exits import UsageError, messages_held_back
 from mcpwatch.cli.options import SETTINGS, Show
 from mcpwatch.console.app import ConsoleError, run_console
 from mcpwatch.data import shipped
@@ -18,16 +18,17 @@ def draw(feed: Feed, show: Show, *, player: Player | None = None) -> int:
     """
     keys = config.load(frozenset(SETTINGS)).get(config.KEYS, {})
     try:
-        return run_console(
-            feed,
-            player=player,
-            theme=show.theme,
-            themes=[shipped("themes"), config.folder() / "themes"],
-            low_bandwidth=show.low_bandwidth,
-            utc=show.utc,
-            filter_text=show.filter_text,
-            keymap=keys,
-            history_dir=config.folder(),
-        )
+        with messages_held_back():
+            return run_console(
+                feed,
+                player=player,
+                theme=show.theme,
+                themes=[shipped("themes"), config.folder() / "themes"],
+                low_bandwidth=show.low_bandwidth,
+                utc=show.utc,
+                filter_text=show.filter_text,
+                keymap=keys,
+                history_dir=config.folder(),
+            )
     except ConsoleError as error:
         raise UsageError(str(error)) from None

@@ -13,11 +13,13 @@ from typing import Final
 
 import click
 
-from mcpwatch.cli.exits import Exit, Stop, UsageError, note
+from mcpwatch.cli.exits import Exit, Stop, UsageError, faulted, note
 from mcpwatch.cli.options import (
+    LAST,
     Show,
     enforce_option,
     fingerprint_key,
+    listening,
     log_options,
     policy_file,
     reading,
@@ -28,20 +30,28 @@ from mcpwatch.cli.options import (
     since_option,
     state_dir,
     symlinks_option,
+    tls_options,
 )
 from mcpwatch.cli.output import Printer
-from mcpwatch.monitor.live import Live, begin, day_start, wall_clock
+from mcpwatch.monitor.live import Live, day_start, wall_clock
 from mcpwatch.monitor.monitor import Monitor, Settings
+from mcpwatch.monitor.starts import Starts
+from mcpwatch.monitor.watchfiles import Checkpoint, checkpoints, look
+from mcpwatch.monitor.watching import Watching
+from mcpwatch.sources.address import is_address, parse_address
 from mcpwatch.sources.block import Gap
 from mcpwatch.sources.follow import Delivery, SourceStatus
+from mcpwatch.sources.listen import Listening
 from mcpwatch.sources.live import LiveSet
-from mcpwatch.text import SafeText, safe
+from mcpwatch.text import safe
 
 EPILOG: Final = """\b
 Examples:
   mcpwatch tail /var/log/mcp/audit.jsonl             watch a log; rotation is followed
   mcpwatch tail '/var/log/mcp/*.jsonl' --since 15m   several, from a quarter of an hour ago
+  mcpwatch tail audit.jsonl --since last             read on where the last watch stopped or died
   journalctl -o cat -fu my-mcp | mcpwatch tail -     what another program prints
+  mcpwatch tail unix:/run/mcpwatch/audit.sock        what servers send
   mcpwatch tail /var/log/mcp/ --json --fail-on high  for a script
   mcpwatch tail audit.jsonl --plain --enforce        lock out whoever fails to log in too often
 """
@@ -54,6 +64,7 @@ _DIGITS: Final = re.compile(r"(?<![\w.])[\d,]+ ")
 @click.argument("sources", nargs=-1, required=True)
 @since_option
 @symlinks_option
+@tls_options
 @enforce_option
 @rules_option
 @log_options
@@ -62,6 +73,9 @@ def tail(
     sources: tuple[str, ...],
     since: int | None,
     follow_symlinks: bool,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_client_ca: str | None,
     enforce: bool,
     rules: str | None,
     policy: str | None,
@@ -72,56 +86,53 @@ def tail(
 ) -> None:
     """Watch audit logs live.
 
-    SOURCES are paths, globs, folders, or - for standard input. A file that is not there yet is waited for.
+    SOURCES are paths, globs, folders, - for standard input, or addresses that others send to: unix:PATH,
+    tcp://HOST:PORT, udp://HOST:PORT. A file that is not there yet is waited for.
     """
     show = show_of(shown)
     stop = Stop() if show.headless else None
     file = policy_file(policy)
     how = reading(formats, format_name, show)
     now = wall_clock()
-    since_ns = (
-        show.from_ns if show.from_ns is not None else now - since if since is not None else day_start(now)
-    )
+    last = since == LAST and show.from_ns is None
+    since_ns = now - since if since is not None and since != LAST else day_start(now)
+    since_ns = show.from_ns if show.from_ns is not None else since_ns
     settings = Settings(state_dir(state), read_only=show.read_only, reveal=show.reveal, enforce=enforce)
-    logs = tuple(str(Path(source).absolute()) for source in sources if source != "-")
+    receiving = listening(settings.state_dir, tls_cert, tls_key, tls_client_ca)
+    logs = tuple(str(_log_of(source, receiving).absolute()) for source in sources if source != "-")
     how = replace(how, logs=logs, fingerprint_key=fingerprint_key(settings.state_dir))
     monitor = Monitor(file, how, settings, wall_clock, rule_files(rules))
-    starts = _Starts(monitor, since_ns, cap=since is None and show.from_ns is None)
+    starts = Starts(
+        monitor,
+        since_ns,
+        _checkpoints(settings.state_dir),
+        cap=(since is None or last) and show.from_ns is None,
+        last=last,
+    )
     pipe = _free_the_keyboard() if "-" in sources and not show.headless else 0
-    live_sources = LiveSet(sources, follow_symlinks=follow_symlinks, start=starts, stdin=pipe)
+    live_sources = LiveSet(
+        sources, follow_symlinks=follow_symlinks, start=starts, stdin=pipe, listening=receiving
+    )
     starts.announce()
     if stop is not None:
-        sys.exit(_headless(monitor, live_sources, show, starts.count_since, _Notices(monitor, sources), stop))
-    sys.exit(_console(monitor, live_sources, show))
+        sys.exit(_headless(monitor, live_sources, show, starts, _Notices(monitor, sources), stop))
+    sys.exit(_console(monitor, live_sources, show, starts))
 
 
-class _Starts:
-    """Where reading began in each log, and what to say about it."""
+def _log_of(source: str, receiving: Listening) -> Path:
+    return receiving.spools / parse_address(source).spool_name if is_address(source) else Path(source)
 
-    def __init__(self, monitor: Monitor, since_ns: int, *, cap: bool) -> None:
-        self._monitor, self._since, self._cap = monitor, since_ns, cap
-        self._skipped: list[tuple[Path, int]] = []
-        self.count_since: int | None = None
-        """Since when every log is complete, if anything was left out."""
 
-    def __call__(self, path: Path, name: str) -> tuple[int, int | None]:
-        """Where to begin in a log (see `sources.live.LiveSet`)."""
-        begun = begin(self._monitor, path, name, self._since, cap=self._cap)
-        if begun.offset or begun.since_ns > self._since:
-            self._skipped.append((path, begun.offset))
-            self.count_since = max(begun.since_ns, self.count_since or 0)
-        return begun.offset, begun.line
-
-    def announce(self) -> None:
-        """Say on screen that older lines were left out."""
-        for path, offset in self._skipped[:3]:
-            note = safe(
-                f"{path.name}: began at byte {offset:,}; older lines are left out (--since 7d reads more)",
-                200,
-            )
-            self._monitor.settings = replace(
-                self._monitor.settings, notices=(*self._monitor.settings.notices, SafeText(note))
-            )
+def _checkpoints(state: Path) -> dict[str, Checkpoint]:
+    """How far each log was read before; what can't be used is said."""
+    try:
+        found = look(state)
+    except OSError as error:
+        note(f"{error.filename or state}: {error.strerror}: not known how far logs were read before")
+        return {}
+    for ignored in found.ignored:
+        note(ignored)
+    return checkpoints(found)
 
 
 class _Notices:
@@ -155,9 +166,9 @@ class _Notices:
 
 
 def _headless(
-    monitor: Monitor, sources: LiveSet, show: Show, count_since: int | None, notices: _Notices, stop: Stop
+    monitor: Monitor, sources: LiveSet, show: Show, starts: Starts, notices: _Notices, stop: Stop
 ) -> Exit:
-    printer = Printer(show, monitor.pipeline, count_since)
+    printer = Printer(show, monitor.pipeline, starts.count_since)
     live = Live(
         monitor,
         sources,
@@ -165,6 +176,8 @@ def _headless(
         printer.events if show.events else None,
         notices,
         printer.reports,
+        gaps=starts.gaps,
+        watching=Watching(monitor, monitor.settings.state_dir),
     )
     stop.then = live.stop
     if stop.received is not None:
@@ -175,10 +188,11 @@ def _headless(
     return printer.exit_code()
 
 
-def _console(monitor: Monitor, sources: LiveSet, show: Show) -> int:
+def _console(monitor: Monitor, sources: LiveSet, show: Show, starts: Starts) -> int:
     from mcpwatch.cli.screen import draw
 
-    live = Live(monitor, sources)
+    watching = Watching(monitor, monitor.settings.state_dir)
+    live = Live(monitor, sources, gaps=starts.gaps, watching=watching)
     thread = threading.Thread(target=live.run, name="monitor", daemon=True)
     thread.start()
     try:
@@ -187,8 +201,7 @@ def _console(monitor: Monitor, sources: LiveSet, show: Show) -> int:
         live.stop()
         thread.join(5)
     if live.failure is not None:
-        note(f"the monitor stopped: {safe(live.failure, 300)}")
-        return Exit.UNUSABLE
+        return faulted(live.failure)
     return code
 
 

@@ -22,7 +22,7 @@ from mcpwatch.monitor.pipeline import NO_POLICY, Pipeline, Reading
 from mcpwatch.monitor.rates import Rate, Rates, rates
 from mcpwatch.policy.model import BUILT_IN, Policy
 from mcpwatch.sources.saved import open_saved
-from mcpwatch.text import safe
+from mcpwatch.text import safe_id
 
 
 def run_cases(rules: RuleSet, *, as_json: bool) -> bool:
@@ -147,7 +147,7 @@ def _tell_more(rate: Rate) -> None:
             click.echo(f"  {name:9} " + " ".join(f"{cell:>8}" for cell in cells))
     if rate.loudest:
         named = (
-            f"{describe(subject, lambda value: safe(value, 60)) or '-'} {hits}"
+            f"{describe(subject, lambda value: safe_id(value, 60)) or '-'} {hits}"
             for subject, hits in rate.loudest
         )
         click.echo(f"  most hits: {', '.join(named)}")

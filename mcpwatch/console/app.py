@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import traceback
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from rich.segment import Segment, Segments
+from rich.console import RenderableType
 from rich.style import Style
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingsMap
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
-from textual.content import Content
+from textual.command import Provider
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
@@ -30,6 +28,7 @@ from mcpwatch.console.dialog import MAX_CHOICES, ChangeDialog, Dialog, choices, 
 from mcpwatch.console.exceptdialog import ExceptionDialog
 from mcpwatch.console.filtering import History, from_target, from_text
 from mcpwatch.console.lines import Line, Span
+from mcpwatch.console.palette import ActionPalette, ActionProvider
 from mcpwatch.console.screens.base import ConsoleScreen
 from mcpwatch.console.screens.document import DocumentScreen
 from mcpwatch.console.screens.help import HelpScreen
@@ -39,9 +38,10 @@ from mcpwatch.console.screens.policy import PolicyScreen
 from mcpwatch.console.screens.record import RecordScreen
 from mcpwatch.console.screens.session import SessionScreen
 from mcpwatch.console.screens.sources import SourcesScreen
-from mcpwatch.console.terminal import SMALL, Leaver, PrintableOnly, usable_terminal
+from mcpwatch.console.terminal import SMALL, Leaver, usable_terminal
 from mcpwatch.console.themes import build_styles, load_themes
 from mcpwatch.console.timeline import next_speed
+from mcpwatch.console.wall import PrintableOnly
 from mcpwatch.console.wire import ThriftyDriver
 from mcpwatch.data import shipped
 from mcpwatch.filter import FilterError
@@ -66,31 +66,6 @@ _VERBS: Final[Mapping[str, Verb]] = {"revoke": "revoke", "lock": "lock", "disabl
 
 class ConsoleError(Exception):
     """The console can't be drawn, or can't be drawn as asked. The message says why and what to do."""
-
-
-class ActionProvider(Provider):
-    """Feeds the command palette from the table of actions."""
-
-    def _commands(self) -> list[tuple[Action, str, Callable[[], None]]]:
-        app = self.app
-        assert isinstance(app, ConsoleApp)
-        return [
-            (action, f"{action.label}  ({key_sign(app.keys[action.id])})", app.later(action.id))
-            for action in app.available()
-        ]
-
-    async def discover(self) -> Hits:
-        """Every action."""
-        for action, title, run in self._commands():
-            yield DiscoveryHit(Content(title), run, title, action.help)
-
-    async def search(self, query: str) -> Hits:
-        """The actions whose name or help resembles what is typed."""
-        matcher = self.matcher(query)
-        for action, title, run in self._commands():
-            score = max(matcher.match(title), 0.8 * matcher.match(action.help))
-            if score > 0:
-                yield Hit(score, Content(title), run, title, action.help)
 
 
 class ConsoleApp(App[int], inherit_bindings=False):
@@ -283,6 +258,10 @@ class ConsoleApp(App[int], inherit_bindings=False):
             for widget in screen.walk_children():
                 widget.refresh()
 
+    def on_driver_signal_resume(self) -> None:
+        """Stopped and continued: nothing of the picture is left on the terminal."""
+        self.call_after_refresh(self._repaint)
+
     def say(self, text: str, role: str = "text") -> None:
         """Show a message in the footer until the next key."""
         self.message = (safe(text, 400), role)
@@ -369,6 +348,11 @@ class ConsoleApp(App[int], inherit_bindings=False):
         elif kind == "session" and isinstance(name, str):
             self.push_screen(SessionScreen(name))
 
+    def close_screen(self, screen: Screen[Any]) -> None:
+        """Close a screen, unless it is closed already: an event of one that is gone may still be on its way."""
+        if self.screen is screen and len(self.screen_stack) > 1:
+            self.pop_screen()
+
     def _open_once(self, kind: type[DocumentScreen]) -> None:
         if not isinstance(self.screen, kind):
             self.push_screen(kind())
@@ -389,8 +373,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
         """Find an action by name."""
         if self.size.width < 40 or self.size.height < 12:
             self.say("too small here for the palette; ? lists the keys", "warn")
-        elif not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(placeholder="What to do"))
+        elif not isinstance(self.screen, ActionPalette):
+            self.push_screen(ActionPalette(placeholder="What to do"))
 
     def do_quit(self) -> None:
         """Leave."""
@@ -531,10 +515,12 @@ class ConsoleApp(App[int], inherit_bindings=False):
         return
 
     def _fatal_error(self) -> None:
-        # Textual's own report prints the values of variables, which hold log text and would reach the terminal
-        lines = traceback.format_exc().splitlines()
-        style = Style(color="red")
-        self._exit_renderables.append(Segments(Segment(safe(line) + "\n", style) for line in lines))
+        # Textual's own report prints the values of variables, which hold log text, to the terminal: whoever runs
+        # the console tells of the fault, once the terminal is given back
+        self._close_messages_no_wait()
+
+    def panic(self, *_renderables: RenderableType) -> None:
+        """End with a fault, printing nothing of it."""
         self._close_messages_no_wait()
 
 
@@ -554,10 +540,11 @@ def run_console(
     """Draw the console until the operator leaves.
 
     Returns:
-        Exit code: 0, or 1 after a fault of the console itself.
+        Exit code.
 
     Raises:
         ConsoleError: There is no terminal to draw on, no such theme, or the filter can't be understood.
+        Exception: A fault of the console itself; the terminal is given back then.
     """
     problem = usable_terminal()
     if problem is not None:
@@ -579,6 +566,8 @@ def run_console(
         app.run(mouse=mouse)
     finally:
         leaver.stop()
+    if app._exception is not None:
+        raise app._exception
     return app.return_code or 0
 
 

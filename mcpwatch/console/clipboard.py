@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from mcpwatch.console.wall import printable
 from mcpwatch.text import SafeText, safe
 
 OSC52_LIMIT: Final = 8_192
@@ -22,7 +23,7 @@ def copy_lines(lines: Sequence[str], send: Callable[[str], None]) -> SafeText:
     Returns:
         What was done, to be shown: the clipboard can't be read back, so it may have refused.
     """
-    text = "\n".join(safe(line.rstrip(), 100_000) for line in lines)
+    text = "\n".join(printable(safe(line.rstrip(), 100_000)) for line in lines)
     size = len(text.encode())
     if size <= OSC52_LIMIT:
         send(text)

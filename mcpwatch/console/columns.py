@@ -11,6 +11,7 @@ from mcpwatch.detection.hit import Severity
 from mcpwatch.policy.model import Tier
 from mcpwatch.response.confirm import sentence
 from mcpwatch.snapshot import AlertRow, ChangeRow, EventRow, SessionRow
+from mcpwatch.text import safe, safe_id
 from mcpwatch.times import clock_time
 
 Row = TypeVar("Row")
@@ -36,7 +37,7 @@ def severity_chip(severity: Severity) -> Span:
 
 def state_text(row: ChangeRow) -> Line:
     """A change and whether it bites: `revoke key key_0007: in force after 0.4 s`."""
-    return ((row.what, "text"), (": ", "dim"), *state_words(row))
+    return ((safe_id(row.what), "text"), (": ", "dim"), *state_words(row))
 
 
 def state_words(row: ChangeRow) -> Line:
@@ -105,7 +106,7 @@ SESSIONS: Final[tuple[Column[SessionRow], ...]] = (
 ALERTS: Final[tuple[Column[AlertRow], ...]] = (
     Column("", 4, lambda r, _: severity_chip(r.severity)),
     Column("LAST", 8, lambda r, local: (clock_time(r.last_ns, local=local), "dim"), wide=46),
-    Column("RULE", 17, lambda r, _: (r.rule, "dim" if r.quiet else "bold"), grow=1),
+    Column("RULE", 17, lambda r, _: (safe(r.rule), "dim" if r.quiet else "bold"), grow=1),
     Column("WHO", 10, lambda r, _: (r.subject, "dim" if r.quiet else "text"), grow=5),
     Column("COUNT", 6, lambda r, _: (f"x{r.count:,}", "dim"), "right"),
     Column("", 11, lambda r, _: (r.note, "dim" if r.quiet else note_role(r.note)), grow=1, wide=54),

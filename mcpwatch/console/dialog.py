@@ -24,7 +24,7 @@ from mcpwatch.console.view import LineView
 from mcpwatch.policy.address import canonical
 from mcpwatch.response.plan import Plan, ResponseError, Target, Verb
 from mcpwatch.snapshot import ChangeRow
-from mcpwatch.text import safe
+from mcpwatch.text import SafeText, mask_secrets, safe, safe_id
 
 if TYPE_CHECKING:
     from mcpwatch.console.app import ConsoleApp
@@ -36,10 +36,15 @@ SETTLE_S: Final = 0.15
 LETTERS: Final = "abcdefghjkmnpqrstuvwxyz"
 """Letters of codes: none that looks like another or like a digit."""
 MAX_CHOICES: Final = 12
+MAX_WRONG: Final = 3
+"""Wrong codes after which a dialog takes no more: a paste can try thousands, as fast as a terminal sends keys."""
 
 Targets = tuple[Target, ...]
 _PRINCIPALS: Final = ("key", "client", "subject", "session")
 _WORDS: Final = {"source_ip": "address"}
+_WHOLE_KEY: Final = (
+    "the log holds a whole key as its id: so would the policy; change the key at its issuer instead"
+)
 
 
 def choices(verb: Verb, targets: Targets) -> tuple[Targets, ...]:
@@ -75,10 +80,12 @@ def current_lockouts(locked: tuple[Targets, ...], targets: Targets) -> tuple[Tar
     )
 
 
-def named(targets: Targets) -> str:
+def named(targets: Targets) -> SafeText:
     """`key key_0007 from address 203.0.113.9`."""
-    return " from ".join(
-        f"{_WORDS.get(target.kind, target.kind)} {safe(target.id, 60)}" for target in targets
+    return safe(
+        " from ".join(
+            f"{_WORDS.get(target.kind, target.kind)} {safe_id(target.id, 60)}" for target in targets
+        )
     )
 
 
@@ -153,7 +160,7 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
 
     def action_close(self) -> None:
         """Nothing more is written."""
-        self.app.pop_screen()
+        self.console_app.close_screen(self)
 
 
 class ChangeDialog(Dialog, inherit_bindings=False):
@@ -179,6 +186,7 @@ class ChangeDialog(Dialog, inherit_bindings=False):
         """What is shown, and what would be written."""
         self.applied: ChangeRow | None = None
         self.code = new_code()
+        self._wrong = 0
         self._choice = 0
         self._planned_for: tuple[int, str] | None = None
         self._shown_for: tuple[Plan | None, int] | None = None
@@ -241,7 +249,9 @@ class ChangeDialog(Dialog, inherit_bindings=False):
         )
         self.fill("impact", impact[: max(1, self.size.height // 5)])
         diff = (
-            [line for text in plan.diff for line in diff_lines(text, self._diff.inner_width)] if plan else []
+            [line for text in plan.diff for line in diff_lines(safe_id(text), self._diff.inner_width)]
+            if plan
+            else []
         )
         self._diff.styles.height = max(3, min(len(diff) + 2, self.size.height - 14))
         body = Document([(line, None) for line in diff])
@@ -271,7 +281,7 @@ class ChangeDialog(Dialog, inherit_bindings=False):
 
     def _what_lines(self) -> list[Line]:
         lines: list[Line] = [
-            ((self.plan.what, "bold"),) if self.plan is not None else (("No change", "bold"),)
+            ((safe_id(self.plan.what), "bold"),) if self.plan is not None else (("No change", "bold"),)
         ]
         if self.verb is not None:
             about = named(self.options[self._choice])
@@ -281,6 +291,8 @@ class ChangeDialog(Dialog, inherit_bindings=False):
                 else ""
             )
             lines.append((("about ", "dim"), (about, "title-active"), (more, "dim")))
+            if any(mask_secrets(target.id) != target.id for target in self.options[self._choice]):
+                lines.append(((_WHOLE_KEY, "warn"),))
         return lines
 
     def _diff_note(self) -> Line:
@@ -301,7 +313,7 @@ class ChangeDialog(Dialog, inherit_bindings=False):
 
     def _bite_lines(self) -> list[Line]:
         row = self._newest()
-        steps: list[Line] = [(("written  ", "ok"), (row.what, "text"))]
+        steps: list[Line] = [(("written  ", "ok"), (safe_id(row.what), "text"))]
         if reason := self._reason.value.strip():
             steps.append((("reason   ", "dim"), (safe(reason, 200), "text")))
         if row.state != "written" or row.detail:
@@ -341,7 +353,7 @@ class ChangeDialog(Dialog, inherit_bindings=False):
     def _write(self) -> None:
         reason = self._reason.value.strip()
         plan = self.plan
-        if plan is None or plan.noop or self.applied is not None:
+        if plan is None or plan.noop or self.applied is not None or self._wrong >= MAX_WRONG:
             return
         if self.verb is not None and not reason:
             self._tell("a reason is needed: say why in a few words")
@@ -351,7 +363,12 @@ class ChangeDialog(Dialog, inherit_bindings=False):
             self._tell("the diff was just made again: read it, then press ⏎")
         elif self._code.value.strip().lower() != self.code:
             self._code.value = ""
-            self._tell(f"that is not {self.code}: nothing was written")
+            self._wrong += 1
+            closed = self._wrong >= MAX_WRONG
+            more = ", and no more is taken: esc closes" if closed else ""
+            self._tell(f"that is not {self.code}: nothing was written{more}")
+            if closed:
+                self.set_focus(None)
         else:
             self._apply(plan)
 

@@ -14,7 +14,7 @@ from mcpwatch.filter import complete, parse, quote
 from mcpwatch.policy.model import Tier
 from mcpwatch.response.plan import Target
 from mcpwatch.snapshot import EventRow, Snapshot
-from mcpwatch.text import SafeText, safe
+from mcpwatch.text import SafeText, safe, safe_id
 
 Matches = Callable[[AuditEvent, Tier | None], bool]
 HISTORY_LENGTH: Final = 200
@@ -54,7 +54,9 @@ def from_target(target: Target) -> Shown:
         "source_ip": lambda event: event.source_ip,
     }
     field = get[kind]
-    return Shown(safe(f"{_FIELDS[kind]}:{quote(safe(wanted))}"), lambda event, _tier: field(event) == wanted)
+    return Shown(
+        safe(f"{_FIELDS[kind]}:{quote(safe_id(wanted))}"), lambda event, _tier: field(event) == wanted
+    )
 
 
 class Sieve:

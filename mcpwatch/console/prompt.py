@@ -100,7 +100,7 @@ class Prompt(Horizontal):
         self.display = True
         self._label.show([((f" {label}", "key"),)])
         self._input.focus()
-        self._tell(text)
+        self._check_so_far(text)
 
     def close(self) -> None:
         """Close it without doing anything."""
@@ -112,7 +112,7 @@ class Prompt(Horizontal):
     class Hinted(Message):
         """The hint changed, or the prompt closed."""
 
-    def _tell(self, text: str) -> None:
+    def _check_so_far(self, text: str) -> None:
         self.hint = self._check(text)
         self.post_message(self.Hinted())
 
@@ -120,7 +120,7 @@ class Prompt(Horizontal):
         """Check as it is typed."""
         event.stop()
         if self.display:
-            self._tell(event.value)
+            self._check_so_far(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Use it."""

@@ -1,4 +1,4 @@
-"""Manners towards the terminal: nothing unprintable reaches it, and the console leaves when it must."""
+"""Manners towards the terminal: the console asks whether there is one, and leaves when it must."""
 
 from __future__ import annotations
 
@@ -8,41 +8,24 @@ import signal
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-from rich.cells import cell_len
-from rich.segment import Segment
-from textual.color import Color
-from textual.filter import LineFilter
-
 SMALL: Final = (80, 24)
 """Columns and rows from which on everything has its place."""
+SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+"""Signals that the console leaves on, as if by its own key. Ctrl-C and ctrl-backslash are keys while it is drawn."""
 GRACE_S: Final = 2.0
 """How long a console that was told to leave may take before it is ended."""
-_POLL_MS: Final = 500
+GONE_S: Final = 1.0
+"""The same where the terminal is gone, and nothing can be drawn any more."""
+_POLL_S: Final = 0.25
 _RESTORE: Final = (
-    b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
+    b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l\x1b[?2048l\x1b[?2026l\x1b[0m"
+    b"\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
 )
-
-
-def printable(text: str) -> str:
-    """Take out what a terminal could obey; what had a width keeps it as `?`."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else "?" * cell_len(char) for char in text)
-
-
-class PrintableOnly(LineFilter):
-    """The second wall: whatever a widget draws, only printable characters leave for the terminal."""
-
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Filter one line."""
-        return [
-            segment if segment.text.isprintable() else Segment(printable(segment.text), segment.style)
-            for segment in segments
-        ]
 
 
 def usable_terminal() -> str | None:
@@ -55,13 +38,13 @@ def usable_terminal() -> str | None:
 
 
 class Leaver:
-    """Ends the console on SIGTERM and SIGHUP, and when the terminal is gone, even one that is stuck.
+    """Ends the console on signals, and when the terminal is gone, even one that is stuck.
 
     A thread waits for these, because the event loop may itself be waiting for a terminal that takes nothing.
     """
 
     def __init__(self, leave: Callable[[], None]) -> None:
-        """Args: leave: asks the app to exit; called from another thread, once."""
+        """Args: leave: asks the app to exit; called from another thread, again and again until `stop`."""
         self._leave = leave
         self._asked = threading.Event()
         self._done = threading.Event()
@@ -71,7 +54,7 @@ class Leaver:
 
     def start(self) -> None:
         """Begin to watch; from the main thread."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             self._before[number] = signal.signal(number, self._on_signal)
         self._thread.start()
 
@@ -88,14 +71,18 @@ class Leaver:
     def _watch(self) -> None:
         poll = select.poll()
         poll.register(0, select.POLLHUP | select.POLLERR)
-        while not self._asked.wait(_POLL_MS / 1000):
+        grace = GRACE_S
+        while not self._asked.wait(_POLL_S):
             if any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0)):
+                grace = GONE_S
                 break
-        if self._done.is_set():
-            return
-        self._leave()
-        if not self._done.wait(GRACE_S):
-            self._force()
+        end = time.monotonic() + grace
+        while not self._done.is_set():
+            if time.monotonic() > end:
+                self._force()
+            # it may only just be starting, and have nobody to hear it yet
+            self._leave()
+            self._done.wait(_POLL_S)
 
     def _force(self) -> None:
         # the terminal takes nothing: give back its modes without waiting for it, and go

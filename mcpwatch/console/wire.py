@@ -7,13 +7,20 @@ sequences are most of what is sent; leaving out what does not change halves it.
 from __future__ import annotations
 
 import codecs
+import os
 import re
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Final, NamedTuple
+from io import TextIOWrapper
+from typing import Any, Final, NamedTuple
 
+from textual.app import App
 from textual.drivers import linux_driver
+from textual.drivers._writer_thread import WriterThread
 from textual.drivers.linux_driver import LinuxDriver
+
+from mcpwatch.console.wall import own_only
 
 _SGR: Final = re.compile(r"\x1b\[([0-9;]*)m")
 _LENGTHS: Final = {"2": 5, "5": 3}
@@ -111,14 +118,66 @@ def _lenient_decoder(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
     return partial(codecs.getincrementaldecoder(encoding), errors="replace")
 
 
+def _terminal_output() -> TextIOWrapper:
+    """Standard output as it is. What its encoding lacks becomes `?`: an error would end all drawing."""
+    encoding = sys.__stdout__.encoding if sys.__stdout__ is not None else "utf-8"
+    return open(os.dup(1), "w", encoding=encoding, errors="replace", newline="")  # noqa: PTH123
+
+
+class _Writer(WriterThread):
+    """Writes until the terminal is gone; from then on nobody waits for it."""
+
+    def run(self) -> None:
+        """Write what is queued."""
+        try:
+            super().run()
+        except (OSError, ValueError):
+            while self._queue.get() is not None:
+                pass
+
+
 class ThriftyDriver(LinuxDriver):
-    """Textual's driver, with shorter output, and input that survives bytes that are not UTF-8."""
+    """Textual's driver, with shorter output that holds nothing foreign, and input that survives odd bytes.
+
+    It draws on standard output: standard error may be a file, and is for messages.
+    """
+
+    def __init__(
+        self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self._file = _terminal_output()
+
+    def start_application_mode(self) -> None:
+        """Take the terminal."""
+        setattr(linux_driver, "WriterThread", _Writer)  # noqa: B010 - it is not exported
+        super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def run_input_thread(self) -> None:
         """Read keys. A stray byte (a paste in another encoding) becomes a replacement character, not the end."""
-        setattr(linux_driver, "getincrementaldecoder", _lenient_decoder)  # noqa: B010 - it is not exported
+        setattr(linux_driver, "getincrementaldecoder", _lenient_decoder)  # noqa: B010
         super().run_input_thread()
+
+    def _run_input_thread(self) -> None:
+        try:
+            self.run_input_thread()
+        except OSError:
+            pass  # the terminal is gone: whoever watches it ends the console
+        except Exception as error:
+            self._app.call_later(self._app._handle_exception, error)
+
+    def _sigcont_application(self, *_: object) -> None:
+        if self._auto_restart and not self._must_signal_resume:
+            # stopped without notice: whoever had the terminal meanwhile took its modes back
+            self.suspend_application_mode()
+            self._must_signal_resume = True
+        super()._sigcont_application()
+
+    def _disable_mouse_support(self) -> None:
+        super()._disable_mouse_support()
+        if self._mouse_pixels:
+            self.write("\x1b[?1016l")
 
     def write(self, data: str) -> None:
         """Write to the terminal."""
-        super().write(thrifty(data))
+        super().write(thrifty(own_only(data)))

@@ -171,4 +171,4 @@ def _promises(stage: Stage, state: str) -> Iterator[tuple[str, bool]]:
     for events in saved_events(open_saved([stage.log]), replay):
         replay.observe(events)
     same = {i.id: i.count for i in replay.fold} == {i.id: i.count for i in fold}
-    yield f"a replay of the log finds the same {len(replay.fold.incidents)} incidents", same
+    yield f"a replay of the log finds the same {len(replay.fold)} incidents", same

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+from mcpwatch.detection.calls import Call, logged_before
 from mcpwatch.detection.reference import NEVER
 from mcpwatch.detection.windows import MAX_TIMES, fullest_around, oldest_call
 
@@ -26,7 +27,7 @@ class AlikeWindow:
 
     Attributes:
         times: Number -> time, or the times in order where there are several.
-        calls: Number of a call id -> time, for those that are counted once.
+        calls: Number of a call -> time, for those that are counted once.
         forgotten: How many were dropped because there were too many.
     """
 
@@ -63,11 +64,9 @@ class AlikeWindow:
                 del held[:-MAX_TIMES]
         return peak
 
-    def logged_before(self, time_ns: int, call: int) -> bool:
+    def logged_before(self, time_ns: int, call: Call) -> bool:
         """Whether a call was logged less than `keep` away; takes note of it."""
-        last = self.calls.get(call)
-        again = last is not None and -self.keep < time_ns - last < self.keep
-        self.calls[call] = max(last, time_ns) if last is not None and again else time_ns
+        again = logged_before(self.calls, call, time_ns, self.keep)
         if len(self.calls) > MAX_HELD:
             newest = sorted(self.calls.items(), key=lambda item: item[1])[-MAX_HELD // 2 :]
             self.calls = dict(newest)

@@ -6,20 +6,16 @@ than what is computed.
 
 from __future__ import annotations
 
-import json
 from typing import Protocol
 
-import orjson
-
 from mcpwatch.detection.alike import AlikeWindow
+from mcpwatch.detection.calls import call_of, digest_of, hides_something
 from mcpwatch.detection.hit import Subject
 from mcpwatch.detection.rule import Rule, RuleException
 from mcpwatch.detection.sequence import SequenceWindow
 from mcpwatch.detection.windows import CountWindow, DistinctWindow
 from mcpwatch.event import AuditEvent
 from mcpwatch.filter import Filter
-from mcpwatch.formats.fields import ABSENT
-from mcpwatch.policy.params import cut_at, withheld
 
 
 class AskingFeed(Protocol):
@@ -78,7 +74,8 @@ class TimeFeed:
 
     def enter(self, event: AuditEvent, time_ns: int, _order: int) -> int:
         """Insert the event's time."""
-        return self.window.add(time_ns, event.call_id, self.need)
+        call = call_of(event) if self.window.by_call else None
+        return self.window.add(time_ns, call, self.need)
 
 
 class ToolFeed:
@@ -150,37 +147,12 @@ class AlikeFeed:
     def enter(self, event: AuditEvent, time_ns: int, _order: int) -> int:
         """Insert the event, unless nobody knows whether its parameters were the same as others."""
         params = event.params
-        digest = _digest(params) if self.by_params and params is not None else None
+        digest = digest_of(params) if self.by_params and params is not None else None
         if self.by_params and digest is None:
             return 0
-        call_id = event.call_id
-        if (
-            call_id is not None
-            and self.by_call
-            and call_id not in ABSENT
-            and self.window.logged_before(time_ns, hash((self.who, call_id)))
-        ):
+        call = call_of(event, digest) if self.by_call else None
+        if call is not None and self.window.logged_before(time_ns, call.of(self.who)):
             return 0
         alike = hash((self.who, event.tool if self.by_tool else None, digest))
         peak = self.window.add(time_ns, alike, self.need)
-        return peak if peak and not (self.by_params and _hides_something(params)) else 0
-
-
-def _digest(params: dict[str, object]) -> int | None:
-    """A number that is the same for equal parameters, in whatever order; None for those nested too deep."""
-    try:
-        return hash(orjson.dumps(params, option=orjson.OPT_SORT_KEYS))
-    except TypeError:  # half a surrogate pair, a number beyond 64 bits, deeper than that
-        pass
-    try:
-        return hash(json.dumps(params, sort_keys=True))
-    except RecursionError:
-        return None
-
-
-def _hides_something(params: dict[str, object] | None) -> bool:
-    """Whether the log withholds a part of the parameters, so that different ones look the same."""
-    return any(
-        isinstance(value, str) and (withheld(value) or cut_at(value) is not None)
-        for value in (params or {}).values()
-    )
+        return peak if peak and not (self.by_params and hides_something(params)) else 0

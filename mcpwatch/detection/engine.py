@@ -13,20 +13,15 @@ from itertools import islice
 from typing import Final
 
 from mcpwatch.credentials import PROCESS_KEY
+from mcpwatch.detection.applicable import for_caller, for_shape
 from mcpwatch.detection.asking import AskingFeed
 from mcpwatch.detection.book import Book
-from mcpwatch.detection.checks import (
-    IDENTIFIED_WITHIN,
-    Case,
-    Enforcement,
-    Found,
-    What,
-    Who,
-    broken_chain,
-    for_caller,
-    for_shape,
-)
+from mcpwatch.detection.callerchecks import IDENTIFIED_WITHIN
+from mcpwatch.detection.calls import Call, call_of
+from mcpwatch.detection.case import Case, Found, What, Who
+from mcpwatch.detection.chain import broken_chain
 from mcpwatch.detection.distinct import DistinctCount
+from mcpwatch.detection.enforcement import Enforcement
 from mcpwatch.detection.feeds import CountFeed, Feeder, Feeds, ValueFeed
 from mcpwatch.detection.hit import Hit, Severity, Subject
 from mcpwatch.detection.principal import subject_of
@@ -181,17 +176,20 @@ class Engine:
                 else:
                     late_run = 0
                     in_time = True
-                    call_id = event.call_id
+                    call: Call | None = None
+                    uncalled = event.call_id is None
                     counts, values, asking = caller.feeds.get(kind.profile) or self._feeds(caller, kind)
                     # The usual case of each window's `add` is written out: a call would cost as much again.
                     for times, back, width, feed in counts:
-                        if call_id is None and time >= times[-1]:
+                        if uncalled and time >= times[-1]:
                             times.append(time)
                             if time - times[back] >= width:
                                 continue
                             peak = feed.window.fullest(time)
                         else:
-                            peak = feed.window.add(time, call_id, feed.need)
+                            if call is None and feed.window.by_call:
+                                call = call_of(event)
+                            peak = feed.window.add(time, call, feed.need)
                         if peak:
                             self._fire(feed, event, peak, hits)
                     for value in values:

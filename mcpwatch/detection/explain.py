@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import le, lt
 from typing import Final, Literal, NamedTuple
 
 from mcpwatch.detection.book import found_name
-from mcpwatch.detection.checks import Case
+from mcpwatch.detection.case import Case
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit, Severity, Subject
 from mcpwatch.detection.principal import subject_of
@@ -294,7 +295,7 @@ class Explainer:
             for number in range(len(counting.events))
         ]
         here = _At(seen.case.time_ns, event.offset, event.line)
-        around = {step: _sequence(times, here, step) for step in met}
+        around = {step: _sequence(times, here, step, counting.in_one_call) for step in met}
         step = next((step for step, found in around.items() if _complete(found, width)), met[-1])
         steps = tuple(
             Step(
@@ -360,17 +361,18 @@ def _not_counted(field: str, counting: Correlation, seen: _Seen) -> SafeText:
     return SafeText(f"older than the newest {MAX_TIMES} that are counted")
 
 
-def _sequence(times: Sequence[Sequence[_At]], here: _At, step: int) -> list[_At | None]:
+def _sequence(times: Sequence[Sequence[_At]], here: _At, step: int, in_one: bool) -> list[_At | None]:
     """The events of each step that lie closest around one that is a step itself; none beyond a missing step."""
+    precedes = le if in_one else lt
     found: list[_At | None] = [None] * len(times)
     found[step] = first = last = here
     for number in range(step - 1, -1, -1):
-        before = max((at for at in times[number] if at[:2] < first[:2]), default=None)
+        before = max((at for at in times[number] if precedes(at[:2], first[:2])), default=None)
         if before is None:
             break
         found[number] = first = before
     for number in range(step + 1, len(times)):
-        after = min((at for at in times[number] if at[:2] > last[:2]), default=None)
+        after = min((at for at in times[number] if precedes(last[:2], at[:2])), default=None)
         if after is None:
             break
         found[number] = last = after

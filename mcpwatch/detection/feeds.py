@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mcpwatch.detection.asking import AlikeFeed, AskedFeed, AskingFeed, StepFeed, TimeFeed, ToolFeed
 from mcpwatch.detection.book import Book, Entry
-from mcpwatch.detection.checks import What
+from mcpwatch.detection.case import What
 from mcpwatch.detection.hit import Subject
 from mcpwatch.detection.pools import Pools, Window
 from mcpwatch.detection.principal import Identity, subject_of

@@ -65,7 +65,7 @@ class Pools:
         assert counting is not None
         need, width, keep = self._measured[rule.id]
         if counting.type == "temporal_ordered":
-            return SequenceWindow(need, width, keep)
+            return SequenceWindow(need, width, keep, in_one=counting.in_one_call)
         if counting.type == "value_count":
             return DistinctWindow(need, width, keep)
         if counting.same:
@@ -137,6 +137,7 @@ def _counts_the_same(rule: Rule, old: Rule) -> bool:
             counting.fields,
             counting.same,
             counting.once_per_call,
+            counting.in_one_call,
         )
 
     return counted(rule) == counted(old)

@@ -70,7 +70,7 @@ class Condition:
     """Which events count. Where both are given both must hold; with neither every event does.
 
     Attributes:
-        check: Name of something that code finds in an event and no filter can say (`checks.CHECKS`).
+        check: Name of something that code finds in an event and no filter can say (`CHECK_NAMES`).
     """
 
     match: Filter | None = None
@@ -105,6 +105,7 @@ class Correlation:
         fields: For `value_count`, of `VALUE_FIELDS`: each is counted by itself.
         same: Of `SAME_FIELDS`: only events alike in these are counted together.
         once_per_call: Count a call once that is logged more than once.
+        in_one_call: For `temporal_ordered`: one event may be several of the steps.
         unit: What is counted, in words: `calls`.
     """
 
@@ -116,6 +117,7 @@ class Correlation:
     fields: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
     once_per_call: bool = False
+    in_one_call: bool = False
     unit: str = "events"
 
     def need(self, alerts: Alerts, limit: int | None = None) -> int:

@@ -199,13 +199,14 @@ _CORRELATION: Final[Mapping[str, Reader]] = {
     "field": _one_or_more(_named("field that can be counted", VALUE_FIELDS)),
     "same": _one_or_more(_named("field that can be compared", SAME_FIELDS)),
     "once-per": one_of("call"),
+    "in-one": one_of("call"),
     "unit": phrase(40),
 }
 # type: (what it must have, what it can have) beside type and timespan
 _TAKES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "event_count": (("condition",), ("match", "check", "same", "once-per", "unit")),
     "value_count": (("condition", "field"), ("match", "check", "unit")),
-    "temporal_ordered": (("steps",), ()),
+    "temporal_ordered": (("steps",), ("in-one",)),
 }
 
 
@@ -220,7 +221,7 @@ def _correlation(node: Node, place: str) -> Correlation:
         if key.text not in ("type", "timespan", *needed, *possible):
             raise NodeError(key, f"{place} of type {kind} takes no '{key.text}'")
     if kind == "temporal_ordered":
-        return Correlation(kind, found["steps"], found["timespan"])
+        return Correlation(kind, found["steps"], found["timespan"], in_one_call="in-one" in found)
     event = Condition(found.get("match"), found.get("check"))
     if event == Condition():
         raise NodeError(node, f"{place} has no 'match': say which events are counted, such as kind:tool_call")

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mcpwatch.detection.checks import IDENTIFIED_WITHIN, KEY_AGE, TOKEN_LEEWAY, Case
+from mcpwatch.detection.callchecks import scope_finding
+from mcpwatch.detection.callerchecks import IDENTIFIED_WITHIN, KEY_AGE, TOKEN_LEEWAY
+from mcpwatch.detection.case import Case
 from mcpwatch.detection.rule import Rule
 from mcpwatch.event import REQUEST_KINDS
-from mcpwatch.policy.model import Key, Lockout, Revocation, ToolPolicy
+from mcpwatch.policy.model import Key, Revocation, ToolPolicy
 from mcpwatch.policy.tiers import is_shell, may_read, may_write
-from mcpwatch.policy.verdict import Finding, Verdict
+from mcpwatch.policy.verdict import Verdict
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import DAY, format_duration, iso, utc_midnight
 
@@ -32,26 +34,6 @@ def why_nothing(check: str, rule: Rule, case: Case) -> Silence:
     """Why a check, by its name in `rule.CHECK_NAMES`, found nothing for a rule in an event that it was asked of."""
     concerned, reason = _REASONS[check](case, rule)
     return Silence(concerned, safe(reason, 400))
-
-
-def restrictions(case: Case) -> tuple[Revocation | Lockout, ...]:
-    """What the caller is under at the time of the event."""
-    every: tuple[Revocation | Lockout, ...] = (*case.who.revocations, *case.who.lockouts)
-    return tuple(
-        entry
-        for entry in every
-        if entry.at <= case.time_ns and (entry.until is None or case.time_ns < entry.until)
-    )
-
-
-def scope_finding(case: Case) -> Finding | None:
-    """The verdict on the caller's effective scopes; None where no tool or resource is asked for."""
-    judge = case.what.judge
-    if judge is None:
-        return None
-    known = _key(case)
-    scopes = case.event.scopes
-    return judge.scope(scopes if scopes is not None else known.scopes if known is not None else None)
 
 
 _Reason = Callable[[Case, Rule], tuple[bool, str]]
@@ -80,7 +62,7 @@ def _gap(case: Case, _: Rule) -> tuple[bool, str]:
     disabled = _is_call(case) and judge is not None and not judge.enabled
     unlisted = _is_call(case) and judge is not None and not judge.listed and case.policy.deny_unlisted
     lacking = scope is not None and scope.verdict is Verdict.VIOLATION
-    if not (restrictions(case) or disabled or unlisted or lacking):
+    if not (case.restrictions or disabled or unlisted or lacking):
         return False, "the policy forbids neither the caller nor the tool, and no scope is missing"
     if case.what.status != "success":
         return _not_success(case)
@@ -169,7 +151,7 @@ def _key_unknown(case: Case, _: Rule) -> tuple[bool, str]:
 
 
 def _revoked(case: Case, _: Rule) -> tuple[bool, str]:
-    if not any(isinstance(entry, Revocation) for entry in restrictions(case)):
+    if not any(isinstance(entry, Revocation) for entry in case.restrictions):
         return False, "the caller is not revoked"
     if case.what.kind == "session_end":
         return False, "the end of a session"

@@ -7,15 +7,17 @@ W. Firing resets nothing, so what a window says depends only on what happened in
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from typing import Final
 
+from mcpwatch.detection.calls import Call, logged_before
 from mcpwatch.detection.reference import NEVER
-from mcpwatch.formats.fields import ABSENT, MAX_ID
 
 MAX_TIMES: Final = 1_024
 """Times kept a subject, and the cap of every count: what an attacker can make one subject cost."""
+
+_MAX_CALLS: Final = 2 * MAX_TIMES
+"""Each call is held by two numbers."""
 
 _CROWD: Final = 64
 """So many values alive, and their number stands for a late event's fullest window, which may hold one or two more."""
@@ -43,17 +45,16 @@ class CountWindow:
         self.by_call = by_call
         self.freed = False
         self.times = [NEVER] * need
-        self.calls: dict[str, int] | None = None
+        self.calls: dict[int, int] | None = None
 
-    def add(self, time_ns: int, call_id: str | None = None, need: int = 0) -> int:
+    def add(self, time_ns: int, call: Call | None = None, need: int = 0) -> int:
         """Insert an event; the number of events in the fullest window around it if that fires, else 0.
 
         `need` is this event's own, if it has one.
 
-        A call id seen less than `keep` away is the same call, logged again when it ended or by a second log: it
-        counts once.
+        A call seen less than `keep` away is logged again, when it ended or by a second log: it counts once.
         """
-        if call_id is not None and self.by_call and self._logged_before(time_ns, call_id):
+        if call is not None and self.by_call and self._logged_before(time_ns, call):
             return 0
         times = self.times
         need = need or self.need
@@ -110,10 +111,14 @@ class CountWindow:
                 return 0
         return fullest_around(times, at, self.width, need)
 
-    def _logged_before(self, time_ns: int, call_id: str) -> bool:
+    def _logged_before(self, time_ns: int, call: Call) -> bool:
         if self.calls is None:  # most logs have no call ids, and there are many windows
             self.calls = {}
-        return logged_before(self.calls, call_id, time_ns, self.keep)
+        again = logged_before(self.calls, call, time_ns, self.keep)
+        if len(self.calls) > _MAX_CALLS:
+            recent = sorted((time, each) for each, time in self.calls.items() if time > time_ns - self.keep)
+            self.calls = {each: time for time, each in recent[-_MAX_CALLS // 2 :]}
+        return again
 
 
 def fullest_around(times: list[int], at: int, width: int, need: int) -> int:
@@ -137,24 +142,6 @@ def oldest_call(now_ns: int, width: int, keep: int) -> int:
     """The time from which on an event could repeat a call, ns: it may be late, and its call was `keep` before it."""
     lateness = keep - width
     return now_ns - lateness - keep
-
-
-def logged_before(calls: dict[str, int], call_id: str, time_ns: int, keep: int) -> bool:
-    """Whether a call of that id was seen less than `keep` away; takes note of it."""
-    if call_id in ABSENT:
-        return False
-    if len(call_id) > MAX_ID:
-        call_id = hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
-    last = calls.get(call_id)
-    again = last is not None and -keep < time_ns - last < keep
-    calls[call_id] = max(last, time_ns) if last is not None and again else time_ns
-    if len(calls) > MAX_TIMES:
-        kept = sorted((time, call) for call, time in calls.items() if time > time_ns - keep)[
-            -MAX_TIMES // 2 :
-        ]
-        calls.clear()
-        calls.update((call, time) for time, call in kept)
-    return again
 
 
 class DistinctWindow:

@@ -7,6 +7,8 @@ refused while it is being read.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -116,7 +118,9 @@ class NodeError(Exception):
 class _TreeBuilder:
     """Makes the tree from parser events, which come one at a time, so that a cap stops the reading."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        # YAML ends lines at U+0085 and U+2028 too, and counts one more at the end: an editor does neither
+        self._newlines = [found.start() for found in re.finditer("\n", text)]
         self.root: Node | None = None
         self.end: int | None = None
         self._open: list[tuple[Any, list[Node]]] = []
@@ -126,7 +130,7 @@ class _TreeBuilder:
     def take(self, event: Any) -> None:
         """Take the next event; raises `NodeError` where a cap is exceeded."""
         mark = event.start_mark
-        line = mark.line + 1
+        line = bisect_left(self._newlines, mark.index) + 1
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
@@ -168,7 +172,7 @@ class _TreeBuilder:
 
     def _close(self, event: Any) -> None:
         start, children = self._open.pop()
-        line = start.start_mark.line + 1
+        line = bisect_left(self._newlines, start.start_mark.index) + 1
         is_map = isinstance(start, yaml.MappingStartEvent)
         pairs = tuple(zip(children[::2], children[1::2], strict=True)) if is_map else ()
         _check_keys(pairs)
@@ -252,12 +256,16 @@ def compose(data: bytes, name: str, kind: FileKind) -> Document:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, len(bom) + error.start) + 1
         raise kind.error(safe(f"{name}:{line}: not UTF-8: save the file as UTF-8")) from None
-    builder = _TreeBuilder()
+    builder = _TreeBuilder(text)
     with located(name, kind):
         if text.startswith("\ufeff"):
             raise NodeError(1, "two byte order marks: remove one")
-        for event in yaml.parse(text, Loader=_LOADER):
-            builder.take(event)
+        try:
+            for event in yaml.parse(text, Loader=_LOADER):
+                builder.take(event)
+        except yaml.reader.ReaderError as error:
+            line = data.count(b"\n", 0, len(bom) + error.position) + 1
+            raise NodeError(line, f"not YAML: {str(error).partition(chr(10))[0]}") from None
         root = builder.root
         if root is None or root.null:
             raise NodeError(1, f'empty: {kind.what} starts with "{kind.first}"')

@@ -15,15 +15,16 @@ A mapping file is YAML, without code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
-import yaml
 
-from mcpwatch.errors import Unusable
+from mcpwatch.documents import nodes
+from mcpwatch.documents.read import read
+from mcpwatch.documents.tree import DocumentError, FileKind, Node, NodeError, compose, located, quote
 from mcpwatch.event import KINDS, OUTCOMES, AuditEvent, Auth
 from mcpwatch.formats.fields import (
     ALIASES,
@@ -40,11 +41,12 @@ from mcpwatch.formats.fields import (
 )
 from mcpwatch.text import safe
 
-MAX_MAPPING_BYTES: Final = 256 * 1024
 
-
-class FormatError(Unusable):
+class FormatError(DocumentError):
     """A format can't be used. The message says which file, what is wrong and what to do."""
+
+
+KIND: Final = FileKind("a mapping file", "fields: {tool: call.name}", FormatError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class FieldMap:
 
     def claims(self, record: dict[str, Any]) -> bool:
         """Whether the record is of this kind."""
-        return all(str(look_up(record, name)) == value for name, value in self.match.items())
+        return all(_word(look_up(record, name)) == value for name, value in self.match.items())
 
 
 GENERIC: Final = FieldMap("generic", ALIASES)
@@ -133,7 +135,15 @@ def _first(record: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _status(value: object, words: Mapping[str, str]) -> str:
-    return words.get(str(value)) or status_of(value)
+    return (words.get(_word(value)) if words else None) or status_of(value)
+
+
+def _word(value: object) -> str:
+    """A value as it is written in JSON, without its quotes: what a mapping file calls it by."""
+    return _SPELLED.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
+_SPELLED: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
 
 
 def _params(value: object) -> dict[str, Any] | None:
@@ -198,58 +208,77 @@ def load_mappings(folder: Path) -> list[FieldMap]:
 def load_mapping(path: Path) -> FieldMap:
     """Read one mapping file. Raises FormatError."""
     try:
-        if path.exists() and not path.is_file():
-            raise FormatError(f"{safe(path)}: is no regular file")
-        with path.open("rb") as file:
-            data = file.read(MAX_MAPPING_BYTES + 1)
-        if len(data) > MAX_MAPPING_BYTES:
-            raise FormatError(f"{safe(path)}: over {MAX_MAPPING_BYTES // 1024} KiB: not a mapping file")
-        document = yaml.safe_load(data)
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise FormatError(f"{safe(path)}: {safe(error, 300)}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("fields"), dict):
-        raise FormatError(
-            f"{safe(path)}: a mapping file needs `fields:`, for example `fields: {{tool: call.name}}`"
-        )
-    unknown = document.keys() - {"name", "match", "fields", "status", "constants"}
-    if unknown:
-        raise FormatError(f"{safe(path)}: unknown key {safe(sorted(map(str, unknown))[0], 60)!r}")
-    fields: dict[str, tuple[str, ...]] = {}
-    for name, places in document["fields"].items():
-        if name not in ALIASES:
-            raise FormatError(
-                f"{safe(path)}: unknown field {safe(name, 60)!r}; known are {', '.join(ALIASES)}"
-            )
-        listed = places if isinstance(places, list) else [places]
-        if not listed or not all(isinstance(place, str) for place in listed):
-            raise FormatError(
-                f"{safe(path)}: {safe(name, 60)}: write a name, a dotted path or a list of them"
-            )
-        fields[name] = tuple(listed)
-    status = _words(document.get("status"), path, "status")
-    if wrong := sorted(set(status.values()) - OUTCOMES):
-        raise FormatError(
-            f"{safe(path)}: status: {safe(wrong[0], 60)!r} is no outcome ({', '.join(sorted(OUTCOMES))})"
-        )
-    constants = _words(document.get("constants"), path, "constants")
-    if strange := sorted(constants.keys() - ALIASES.keys()):
-        raise FormatError(
-            f"{safe(path)}: constants: unknown field {safe(strange[0], 60)!r}; known are {', '.join(ALIASES)}"
-        )
-    if "event" in constants and constants["event"] not in KINDS:
-        raise FormatError(f"{safe(path)}: constants: event must be one of {', '.join(sorted(KINDS))}")
+        data = read(path, KIND)
+    except FileNotFoundError:
+        raise FormatError(f"{safe(path)}: there is no such file") from None
+    return parse_mapping(data, str(path), path.stem)
+
+
+def parse_mapping(data: bytes, place: str, name: str) -> FieldMap:
+    """The mapping that a file describes.
+
+    Args:
+        place: Of the file, for messages.
+        name: What the format is called where the file does not say it.
+
+    Raises:
+        FormatError: The file can't be used.
+    """
+    document = compose(data, place, KIND)
+    with located(place, KIND):
+        found = nodes.fields(document.root, "", _KEYS, ("fields",))
     return FieldMap(
-        name=str(document.get("name") or path.stem),
-        fields=fields,
-        match=_words(document.get("match"), path, "match"),
-        status=status,
-        constants=constants,
+        name=found.get("name") or name,
+        fields=found["fields"],
+        match=found.get("match", {}),
+        status=found.get("status", {}),
+        constants=found.get("constants", {}),
     )
 
 
-def _words(value: object, path: Path, name: str) -> dict[str, str]:
-    if value is None:
+def _places(node: Node, place: str) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for key, value in _known_fields(node, place):
+        listed = value.items if value.kind == "list" else (value,)
+        if not listed or any(item.kind != "text" or not item.text for item in listed):
+            nodes.fail(value, f"{place}.{safe(key, 60)}", "a name, a dotted path or a list of them")
+        found[key] = tuple(item.text for item in listed)
+    return found
+
+
+def _known_fields(node: Node, place: str) -> Iterator[tuple[str, Node]]:
+    if node.kind != "map":
+        nodes.fail(node, place, "a mapping, for example {tool: call.name}")
+    for key, value in node.pairs:
+        if key.text not in ALIASES:
+            raise NodeError(
+                key, f"unknown field {quote(key.text)} in {place}; known are {', '.join(ALIASES)}"
+            )
+        yield key.text, value
+
+
+def _words(node: Node, place: str) -> dict[str, str]:
+    return {name: nodes.text(value, inner) for name, value, inner in nodes.entries(node, place)}
+
+
+def _outcomes(node: Node, place: str) -> dict[str, str]:
+    outcome = nodes.one_of(*sorted(OUTCOMES))
+    return {name: outcome(value, inner) for name, value, inner in nodes.entries(node, place)}
+
+
+def _constants(node: Node, place: str) -> dict[str, str]:
+    if node.null:
         return {}
-    if not isinstance(value, dict):
-        raise FormatError(f"{safe(path)}: {name}: write it as {{word: word}}")
-    return {str(key): str(item) for key, item in value.items()}
+    found = {key: nodes.text(value, f"{place}.{key}") for key, value in _known_fields(node, place)}
+    if "event" in found:
+        nodes.one_of(*sorted(KINDS))(node.get("event") or node, f"{place}.event")
+    return found
+
+
+_KEYS: Final[dict[str, nodes.Reader]] = {
+    "name": nodes.text,
+    "match": _words,
+    "fields": _places,
+    "status": _outcomes,
+    "constants": _constants,
+}

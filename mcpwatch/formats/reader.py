@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
-import json
-import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import orjson
 
 from mcpwatch.event import AuditEvent, Caller, Flag, Shape
 from mcpwatch.formats.fields import ABSENT, FIVE_FIELDS, MAX_ID, address_of, text_of
+from mcpwatch.formats.lenient import parse_json
 from mcpwatch.formats.mapping import GENERIC, FieldMap, FormatError, read_record
+from mcpwatch.formats.transport import MAX_LEVELS, Unwrapped, bare, unwrap
+from mcpwatch.formats.twice import KEYS, keys_of, look_for_repeats, rivals
 from mcpwatch.sources.block import Block
 from mcpwatch.text import SafeText, redact_text, safe
 from mcpwatch.times import SECOND, parse_rfc3339, parse_time
@@ -25,6 +24,8 @@ KEPT_EXAMPLES: Final = 200
 FUTURE_NS: Final = 60 * SECOND
 FORMATS: Final = ("auto", "native", "generic")
 """Formats that need no mapping file. `auto` takes each record as it comes."""
+OVERSIZE: Final = "line over 1 MiB"
+"""Why a line that is too long is not understood: its key in `Reader.reasons`."""
 
 _CACHED_MINUTES: Final = 10_000
 _CACHED_CALLERS: Final = 50_000
@@ -33,7 +34,9 @@ _CACHED_SHAPES: Final = 4_096
 _SECONDS: Final = {f"{second:02d}.": second * SECOND for second in range(60)}
 _MILLIS: Final = {f"{part:03d}": part * 1_000_000 for part in range(1_000)}
 _MICROS: Final = {"Z": 0} | {f"{part:03d}Z": part * 1_000 for part in range(1_000)}
-_BLANKS: Final = b" \t\r\n\x0b\x0c\0"
+_BRACE: Final = ord("{")
+_BACKSLASH: Final = ord("\\")
+_NATIVE_KEYS: Final = frozenset({"tool", "status", "key_id", "params", "auth"})
 
 
 _Kind = Literal["tool_call", "request", "auth", "session_start", "session_end"]
@@ -56,15 +59,6 @@ class _Native(AuditEvent, forbid_unknown_fields=True, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(_Native).decode
-
-
-def _escape_bad_utf8(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    # two backslashes: inside a JSON string they decode to the visible text \xff
-    return "".join(f"\\\\x{byte:02x}" for byte in error.object[error.start : error.end]), error.end
-
-
-codecs.register_error("mcpwatch.visible", _escape_bad_utf8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +99,8 @@ class Reader:
             raise FormatError(f"unknown format {safe(format_name, 60)!r}; there are: {choices}")
         self.source = source
         self.mappings = tuple(mappings) if format_name == "auto" else ()
-        self.fallback = None if format_name == "native" else known.get(format_name, GENERIC)
+        self.fallback = known.get(format_name, GENERIC)
+        self.strict = format_name == "native"
         self.native = format_name in ("auto", "native")
         self.lines = self.understood = self.not_understood = self.blank = 0
         self.repeated = self.joined = self.events = self.bad_utf8 = 0
@@ -114,6 +109,7 @@ class Reader:
         self.examples: deque[NotUnderstood] = deque(maxlen=KEPT_EXAMPLES)
         self.calls = 0
         self.lacking = [0] * len(FIVE_FIELDS)
+        self._watched = KEYS.union(*map(keys_of, known.values()))
         self._covers = coverage
         self._callers: dict[tuple[str | None, ...], Caller] = {}
         self._odd_callers: dict[tuple[str | None, ...], Caller] = {}
@@ -125,8 +121,11 @@ class Reader:
         """Turn a block into events, in order. `arrived_ns` is this machine's clock when live, else None."""
         if block.oversize is not None:
             self.lines += 1
+            if block.repeats:
+                self.repeated += 1
+                return []
             reason = f"line of {block.oversize.length} bytes, over the limit of 1 MiB"
-            self._give_up("line over 1 MiB", block.lines[0], block, 0, reason)
+            self._give_up(OVERSIZE, block.lines[0], block, 0, reason)
             return []
         events = self._read_lines(block, arrived_ns)
         self.lines += len(block.lines)
@@ -148,18 +147,37 @@ class Reader:
         append, decode = events.append, _decode
         callers, shapes, minutes = self._callers, self._shapes, self._minutes
         native = self.native and not self.mappings
-        slow = 0
+        lines: Iterable[tuple[int, bytes]] = enumerate(block.lines)
+        if block.repeats:
+            lines = [(index, raw) for index, raw in lines if index not in block.repeats]
+            self.repeated += len(block.lines) - len(lines)
+        quick = 0
         event: AuditEvent | None
-        for index, raw in enumerate(block.lines):
+        for index, raw in lines:
             try:
                 event = decode(raw) if native else None
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 event = None
             if event is None or event.tool is None or event.timestamp is None:
-                slow += 1
-                event = self._read_slowly(raw, block, index)
+                event = self._read_slowly(raw, block, index, arrived_ns)
                 if event is None:
                     continue
+            else:
+                quick += 1
+                # Searches for one byte are nearly free. An object that stands twice is a brace too many.
+                brace = raw.find(_BRACE, 1)
+                if event.params is not None and brace > 0:
+                    brace = raw.find(_BRACE, brace + 1)
+                if event.auth is not None and brace > 0:
+                    brace = raw.find(_BRACE, brace + 1)
+                if (
+                    brace > 0
+                    or _BACKSLASH in raw
+                    or raw.count(b'"tool"') > 1
+                    or raw.count(b'"status"') > 1
+                    or raw.count(b'"key_id"') > 1
+                ):
+                    look_for_repeats(event, raw, _NATIVE_KEYS)
             auth = event.auth
             who: tuple[str | None, ...] = (event.key_id, event.client_id, event.session_id, event.source_ip)
             if auth is not None:
@@ -181,7 +199,7 @@ class Reader:
             except (KeyError, TypeError):
                 self._set_time(event, stamp, arrived_ns)
             append(event)
-        self.formats["native"] += len(block.lines) - slow
+        self.formats["native"] += quick
         return events
 
     def _introduce(
@@ -243,53 +261,85 @@ class Reader:
         named = [(count, name) for name, count in self.formats.items() if count]
         return max(named)[1] if named else "none yet"
 
-    def _read_slowly(self, raw: bytes, block: Block, index: int) -> AuditEvent | None:
+    def _read_slowly(self, raw: bytes, block: Block, index: int, arrived_ns: int | None) -> AuditEvent | None:
         """Read a record that is not native to the letter; count it when it can't be read."""
-        text = raw.lstrip(b"\0").removeprefix(b"\xef\xbb\xbf").strip(_BLANKS)
+        text = bare(raw)
         if not text:
             self.blank += 1
             return None
-        try:
-            event = self._understand(self._parse(text))
-        except RecursionError:
-            self._give_up("JSON nested too deep", raw, block, index)
-            return None
-        except ValueError:
-            self._give_up("not JSON", raw, block, index)
-            return None
+        event = self._read_text(text, block.written_ns if arrived_ns is None else arrived_ns)
         if isinstance(event, str):
             self._give_up(event, raw, block, index)
             return None
         return event
 
-    def _understand(self, record: Any) -> AuditEvent | str:
+    def _read_text(
+        self, text: bytes, written_ns: int | None, around: str = "", level: int = 0
+    ) -> AuditEvent | str:
+        """The event of a record with what it travelled in, or why there is none.
+
+        Args:
+            around: The transports that were taken off it, each with ` > ` behind it, and
+            level: how many they are.
+        """
+        found = unwrap(text, written_ns) if level < MAX_LEVELS else None
+        if found is None:
+            return self._read_record(text, around)
+        name, inner = found
+        inside = bare(inner.text)
+        event: AuditEvent | str = inner.lack or "nothing in it"
+        if inside:
+            event = self._read_text(inside, written_ns, f"{around}{name} > ", level + 1)
+        if not isinstance(event, str):
+            return _filled(event, inner)
+        if text.startswith(b"{"):
+            # a mapping file may read the transport's own fields
+            outer = self._read_record(text, around)
+            if not isinstance(outer, str):
+                return outer
+        return f"in {name}: {event}"
+
+    def _read_record(self, text: bytes, around: str) -> AuditEvent | str:
+        if around and self.native and not self.mappings:
+            try:
+                event: AuditEvent = _decode(text)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass
+            else:
+                if event.tool is not None:
+                    self.formats[around + "native"] += 1
+                    look_for_repeats(event, text, _NATIVE_KEYS)
+                    return event
+        try:
+            record, bad_utf8 = parse_json(text)
+        except RecursionError:
+            return "JSON nested too deep"
+        except ValueError:
+            return "not JSON"
+        self.bad_utf8 += bad_utf8
+        found = self._understand(record, around)
+        if isinstance(found, AuditEvent):
+            look_for_repeats(found, text, self._watched & record.keys())
+            if rivals(record):
+                found.flags |= Flag.DUPLICATE_KEYS
+        return found
+
+    def _understand(self, record: Any, around: str) -> AuditEvent | str:
         """The event of a JSON value, or why there is none."""
         if not isinstance(record, dict):
             return "JSON, but not an object"
         for mapping in self.mappings:
             if mapping.claims(record) and (event := read_record(record, mapping)) is not None:
-                self.formats[mapping.name] += 1
+                self.formats[around + mapping.name] += 1
                 return event
-        if self.fallback is None:
+        native = self.native and record.keys() <= _NATIVE_NAMES
+        if self.strict and not native:
             return "not the native schema"
         event = read_record(record, self.fallback)
         if event is None:
             return "no field of it is known"
-        self.formats["native" if self.native and record.keys() <= _NATIVE_NAMES else self.fallback.name] += 1
+        self.formats[around + ("native" if native else self.fallback.name)] += 1
         return event
-
-    def _parse(self, text: bytes) -> Any:
-        """JSON by the fast parser, else by the standard one, which takes NaN, huge numbers and lone surrogates."""
-        try:
-            return _orjson_exact(text)
-        except (ValueError, RecursionError):
-            pass
-        try:
-            decoded = text.decode()
-        except UnicodeDecodeError:
-            self.bad_utf8 += 1
-            decoded = text.decode("utf-8", "mcpwatch.visible")
-        return json.loads(decoded, strict=False, parse_int=_whole_number)
 
     def _give_up(self, reason: str, raw: bytes, block: Block, index: int, detail: str = "") -> None:
         self.not_understood += 1
@@ -331,6 +381,17 @@ class Reader:
                         self.lacking[index] += name is not None
 
 
+def _filled(event: AuditEvent, inner: Unwrapped) -> AuditEvent:
+    """An event with what its transport knows in place of what it does not say itself."""
+    if inner.time is not None and parse_time(event.timestamp) is None:
+        event.timestamp = inner.time
+    if event.server is None:
+        event.server = text_of(inner.server)
+    if inner.others:
+        event.flags |= Flag.DUPLICATE_KEYS
+    return event
+
+
 def lacks_a_field(event: AuditEvent) -> bool:
     """Whether a tool call lacks one of the five fields; the quick form of `lacking_fields`."""
     return (
@@ -358,28 +419,3 @@ def lacking_fields(event: AuditEvent) -> tuple[str | None, ...]:
 
 
 _NATIVE_NAMES: Final = frozenset(field.encode_name for field in msgspec.structs.fields(AuditEvent))
-
-
-def _orjson_exact(text: bytes) -> Any:
-    """orjson, except where it would silently turn an integer beyond 64 bits into a float."""
-    value = orjson.loads(text)
-    if len(text) > 19 and _has_huge_float(value):
-        raise ValueError("a number beyond 64 bits")
-    return value
-
-
-def _has_huge_float(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, float):
-        return abs(value) >= 2**63 or not math.isfinite(value)
-    if depth > 200:
-        raise RecursionError
-    if isinstance(value, dict):
-        return any(_has_huge_float(item, depth + 1) for item in value.values())
-    if isinstance(value, list):
-        return any(_has_huge_float(item, depth + 1) for item in value)
-    return False
-
-
-def _whole_number(digits: str) -> int | str:
-    """Integers of any size; past 400 digits they stay text, since Python refuses to convert some of them."""
-    return int(digits) if len(digits) <= 400 else digits

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from mcpwatch.detection.checks import Found
+from mcpwatch.detection.case import Found
 from mcpwatch.detection.feeds import network_of
 from mcpwatch.detection.principal import describe
 from mcpwatch.detection.rule import CHECK_NAMES
@@ -14,7 +14,7 @@ from mcpwatch.event import AuditEvent
 from mcpwatch.incidents.fold import Change
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.policy.model import Alerts
-from mcpwatch.text import redact, redact_text, safe
+from mcpwatch.text import mask_secrets, redact, redact_text, safe, safe_id
 from mcpwatch.times import iso
 
 SCHEMA: Final = "mcpwatch/1"
@@ -41,7 +41,7 @@ def incident_record(incident: Incident, alerts: Alerts, *, change: str | None = 
         "rule": incident.rule.id,
         "title": incident.rule.title,
         "severity": incident.severity.label,
-        "subject": dict(incident.subject),
+        "subject": {kind: mask_secrets(name) for kind, name in incident.subject},
         "count": incident.count,
         "first_seen": iso(incident.first_ns),
         "last_seen": iso(incident.last_ns),
@@ -68,7 +68,7 @@ def incident_record(incident: Incident, alerts: Alerts, *, change: str | None = 
 def incident_line(change: Change, alerts: Alerts) -> str:
     """A change of an incident as one plain line."""
     incident = change.incident
-    subject = describe(incident.subject, lambda value: safe(value, 60))
+    subject = describe(incident.subject, lambda value: safe_id(value, 60))
     return (
         f"{iso(incident.last_ns)} {incident.severity.label.upper():8} {change.kind:8} {incident.id} "
         f"{incident.rule.id} {subject} x{incident.count}: {safe(incident.why(alerts), 200)}"
@@ -87,6 +87,10 @@ def event_record(
 ) -> dict[str, Any]:
     """An event as JSON; parameters and error are redacted unless `reveal`. `checks` is left out where it is None."""
     params, error = event.params, event.error
+
+    def shown(name: str | None) -> str | None:
+        return name if name is None or reveal else mask_secrets(name)
+
     if not reveal:
         params, error = redact(params), redact_text(error) if error is not None else None
     fields: dict[str, Any] = {
@@ -100,14 +104,14 @@ def event_record(
         "status": event.status,
         "error": error,
         "duration_ms": event.duration_ms,
-        "key_id": event.key_id,
-        "client_id": event.client_id,
-        "session_id": event.session_id,
+        "key_id": shown(event.key_id),
+        "client_id": shown(event.client_id),
+        "session_id": shown(event.session_id),
         "source_ip": event.source_ip,
         "network": network_of(event.source_ip) if event.source_ip is not None else None,
-        "subject": event.subject,
+        "subject": shown(event.subject),
         "server": event.server,
-        "call_id": event.call_id,
+        "call_id": shown(event.call_id),
         "source": event.source,
         "line": event.line,
         "offset": event.offset,
@@ -123,7 +127,7 @@ def event_line(event: AuditEvent, tier: str | None, *, reveal: bool) -> str:
     who = event.key_id or event.subject or event.client_id or event.source_ip or "-"
     return (
         f"{iso(event.time_ns) if event.time_ns is not None else '-'} {safe(event.status, 20)} "
-        f"{safe(who, 60)} {safe(event.session_id or '-', 60)} {safe(event.tool or event.event, 80)} "
+        f"{safe_id(who, 60)} {safe_id(event.session_id or '-', 60)} {safe(event.tool or event.event, 80)} "
         f"{tier or '-'} {safe(shown, 300)}"
     ).rstrip()
 

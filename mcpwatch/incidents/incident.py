@@ -50,6 +50,7 @@ class Incident:
         reason: Why, of the first hit of the highest severity.
         episodes: Stretches of hits, each more than the quiet time after the one before.
         set_limit: The limit that was set for such events, of the first hit, where it is not the rule's own.
+        active: There was a hit since it was last told to be quiet.
         head, tail: The first and the last records that it rests on.
     """
 
@@ -66,6 +67,7 @@ class Incident:
     outcomes: Counter[str] = field(default_factory=Counter)
     episodes: int = 1
     set_limit: int | None = None
+    active: bool = True
     head: list[Evidence] = field(default_factory=list)
     tail: list[Evidence] = field(default_factory=list)
 
@@ -96,6 +98,7 @@ class Incident:
             if time - self.last_ns > quiet_ns:
                 self.episodes += 1
             self.last_ns = time
+            self.active = True
         self.first_ns = min(self.first_ns, time)
         self.peak = max(self.peak, hit.peak)
         evidence = Evidence(hit.source, hit.line, hit.offset, time)

@@ -25,7 +25,6 @@ from mcpwatch.monitor.picture import (
     session_ref,
     session_row,
     worst_by_id,
-    worst_first,
 )
 from mcpwatch.monitor.rows import alert_row, event_row, raw_lines, record_fields, short
 from mcpwatch.policy.model import Key, Lockout, Revocation
@@ -39,12 +38,13 @@ from mcpwatch.times import HOUR, SECOND, iso
 
 _NONE: Final = SafeText("-")
 SHOWN_TIMELINE: Final = 500
+SHOWN_RELATED: Final = 50
 _SHOWN_TUNING: Final = 5
 
 
 def incident_detail(known: Known, incident_id: str) -> IncidentDetail | None:
     """An incident, opened."""
-    incident = known.pipeline.fold.incidents.get(incident_id)
+    incident = known.pipeline.fold.find(incident_id)
     if incident is None:
         return None
     fold = known.pipeline.fold
@@ -64,8 +64,7 @@ def incident_detail(known: Known, incident_id: str) -> IncidentDetail | None:
                         record.seq if record is not None else None, text)
         )  # fmt: skip
     quiet = fold.is_quiet(incident, known.now_ns)
-    pairs = {pair for pair in incident.subject if pair[0] != "gap"}
-    others = worst_first(i for i in fold if i is not incident and pairs & set(i.subject))
+    others = fold.related(incident, SHOWN_RELATED)
     return IncidentDetail(
         row=alert_row(incident, note_of(known, incident), quiet, newest),
         why=safe(f"{incident.rule.description} Here: {incident.why(alerts)}.", 600),
@@ -77,9 +76,7 @@ def incident_detail(known: Known, incident_id: str) -> IncidentDetail | None:
         tags=incident.rule.tags,
         runbook=incident.rule.runbook,
         changes=tuple(change_row(known, m) for m in reversed(known.operator.made) if _touches(m, incident)),
-        related=tuple(
-            alert_row(i, note_of(known, i), fold.is_quiet(i, known.now_ns), None) for i in others[:50]
-        ),
+        related=tuple(alert_row(i, note_of(known, i), fold.is_quiet(i, known.now_ns), None) for i in others),
         lockout=lockout_row(known, incident),
         rate=known.tally.rate(incident.rule, alerts),
         place=incident.rule.place if not incident.rule.shipped else None,
@@ -116,7 +113,7 @@ def session_detail(known: Known, ref: str) -> SessionDetail | None:
     group = [stats for stats in known.board.sessions.values() if ref in (session_ref(stats), once_ref(stats))]
     if not group:
         return None
-    row = session_row(known, group, worst_by_id(known))
+    row = session_row(known, group, worst_by_id(known, [group]))
     keys = {session_key(stats.caller) for stats in group}
     records = [r for r in known.board.records if session_key(r.event.caller) in keys]
     ids = {(target.kind, target.id) for target in row.targets if target.kind in ("session", "key")}

@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
 
 
 def _incident(known: Known, incident_id: str) -> Incident:
-    incident = known.pipeline.fold.incidents.get(incident_id)
+    incident = known.pipeline.fold.find(incident_id)
     if incident is None:
         raise ResponseError("this incident is no longer in memory")
     return incident

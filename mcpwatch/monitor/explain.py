@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mcpwatch.detection.checks import Case
+from mcpwatch.detection.callchecks import scope_finding
+from mcpwatch.detection.case import Case
 from mcpwatch.detection.explain import Explained, Explainer
 from mcpwatch.detection.rule import RuleSet
-from mcpwatch.detection.unfound import scope_finding
 from mcpwatch.errors import Unusable
 from mcpwatch.event import REQUEST_KINDS, AuditEvent
 from mcpwatch.formats.reader import Reader

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from mcpwatch.detection.rule import Rule
 from mcpwatch.detection.rulefiles import RuleFiles
 from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.board import Board
+from mcpwatch.monitor.gaps import Gaps
 from mcpwatch.monitor.pipeline import Pipeline, Reading
 from mcpwatch.monitor.silence import Hearing
 from mcpwatch.monitor.tally import Tally
@@ -50,7 +50,8 @@ class Known:
         tally: What the hits of the whole run were about; a replay that goes back counts no hit twice.
         confirmations: What was seen of the restrictions of the policy.
         lock: Held by whoever changes any of this, and by every answer.
-        gaps: Gaps by source.
+        gaps: Every gap of the run.
+        last_records: Own time of each source's newest record (live only).
         statuses: What the sources say of themselves.
         counted: Counters by source that stand in for those of the readers, which may have read ahead (replay).
         lag_s: Arrival time less event time of the newest record.
@@ -58,6 +59,7 @@ class Known:
         untold: Changes of incidents from before the first tick, still to be told.
         failure: Why nothing is read any more, if the monitor's thread came to grief.
         lockout_notices: What there is to say of lockouts that are to be written (live only).
+        watch_problem: Why nobody else can know of this run (live only).
         hearing: When each source delivered records (live only).
     """
 
@@ -78,7 +80,8 @@ class Known:
         self.operator = Operator(
             policy_file.path, state_dir=settings.state_dir, clock=clock, read_only=settings.read_only
         )
-        self.gaps: Counter[str] = Counter()
+        self.gaps = Gaps()
+        self.last_records: dict[str, int] = {}
         self.statuses: Sequence[SourceStatus] = ()
         self.counted: Mapping[str, Mapping[str, int]] | None = None
         self.lag_s: float | None = None
@@ -86,6 +89,7 @@ class Known:
         self.untold: list[Change] = []
         self.failure: SafeText | None = None
         self.lockout_notices: Callable[[], Sequence[SafeText]] = tuple
+        self.watch_problem: SafeText | None = None
         self.hearing = Hearing()
         self.tally = Tally()
         self.reset()

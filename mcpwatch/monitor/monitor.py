@@ -32,7 +32,7 @@ from mcpwatch.snapshot import (
 )
 from mcpwatch.sources.block import Block, Gap
 from mcpwatch.sources.follow import SourceStatus
-from mcpwatch.text import safe
+from mcpwatch.text import redact_text, safe
 from mcpwatch.times import SECOND, utc_day
 
 __all__ = ["Monitor", "Settings"]
@@ -65,7 +65,7 @@ class Monitor(Known):
         changes: list[Change] = []
         for item in delivered:
             if isinstance(item, Gap):
-                self.gaps[item.source] += 1
+                self.gaps.take(item, self.clock() if arrived_ns is None else arrived_ns)
                 continue
             changes += self.absorb(self.pipeline.take(item, arrived_ns), arrived_ns)
         return changes
@@ -106,7 +106,7 @@ class Monitor(Known):
     def fail(self, error: BaseException) -> None:
         """Say on screen that nothing is read any more: a console that stands still must not look calm."""
         with self.lock:
-            self.failure = safe(f"{type(error).__name__}: {error}", 300)
+            self.failure = safe(f"{type(error).__name__}: {redact_text(str(error)[:4_096])}", 300)
             self.statuses = [replace(status, state="ended", note=self.failure) for status in self.statuses]
         self.publish()
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from mcpwatch.detection.checks import DisabledTool, Restriction
+from mcpwatch.detection.enforcement import DisabledTool, Restriction
 from mcpwatch.detection.hit import Severity
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.board import TIERS, SessionStats, session_key
 from mcpwatch.monitor.known import Known
 from mcpwatch.monitor.pipeline import NO_POLICY
 from mcpwatch.monitor.rows import alert_row, event_row, session_label, short, targets_of
-from mcpwatch.monitor.silence import Silence
+from mcpwatch.monitor.sourcerows import counters, source_notices, source_rows
 from mcpwatch.policy.edit import Change, Disable, Lock, Revoke
 from mcpwatch.policy.model import Lockout, Policy
 from mcpwatch.response.confirm import ForceState
@@ -24,17 +24,14 @@ from mcpwatch.snapshot import (
     RATE_MINUTES,
     AlertRow,
     ChangeRow,
-    Counters,
     EventRow,
     LockoutRow,
     PolicyRow,
     RateRow,
     SessionRow,
     Snapshot,
-    SourceRow,
     TierRow,
 )
-from mcpwatch.sources.follow import SourceStatus
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import MINUTE, SECOND, iso
 
@@ -44,9 +41,7 @@ SHOWN_EVENTS: Final = 2_000
 SHOWN_TOOLS: Final = 12
 SHOWN_CHANGES: Final = 20
 _RULE_NOTICES: Final = 3
-_SILENCE_NOTICES: Final = 3
 
-COUNTERS: Final = ("lines", "understood", "not_understood", "blank", "repeated", "joined", "events")
 _SHORT_OUTCOMES: Final = {"success": "ok", "unauthenticated": "unauth", "rate_limited": "limited"}
 
 Worst = Mapping[tuple[str, str], Severity]
@@ -63,8 +58,8 @@ def picture(known: Known, version: int) -> Snapshot:
         now_ns=now,
         per_second=round(known.board.per_second(now), 1),
         lag_s=known.lag_s if known.replay is None else None,
-        counters=_counters(known),
-        sources=tuple(_source_rows(known, now)),
+        counters=counters(known),
+        sources=tuple(source_rows(known, now)),
         policy=policy_row(known),
         severities=(
             by_severity[Severity.CRITICAL],
@@ -77,7 +72,7 @@ def picture(known: Known, version: int) -> Snapshot:
         rates=_rates(known, now),
         tiers=_tiers(known),
         alerts=tuple(alert_rows(known, SHOWN_ALERTS)),
-        alert_count=len(fold.incidents),
+        alert_count=len(fold),
         events=tuple(
             row for r in known.board.newest(SHOWN_EVENTS) if (row := row_of(known, r.seq)) is not None
         ),
@@ -205,18 +200,13 @@ def alert_rows(known: Known, limit: int) -> list[AlertRow]:
     fold = known.pipeline.fold
     newest = {(r.event.source, r.event.offset): r.event for r in known.board.newest(SHOWN_EVENTS) if r.worst}
     rows = []
-    for incident in worst_first(fold.incidents.values())[:limit]:
+    for incident in fold.worst(limit):
         last = incident.evidence[-1]
         event = newest.get((last.source, last.offset))
         rows.append(
             alert_row(incident, note_of(known, incident), fold.is_quiet(incident, known.now_ns), event)
         )
     return rows
-
-
-def worst_first(incidents: Iterable[Incident]) -> list[Incident]:
-    """Incidents by severity, then the newest first."""
-    return sorted(incidents, key=lambda incident: (-incident.severity, -incident.last_ns, incident.id))
 
 
 def policy_row(known: Known) -> PolicyRow:
@@ -239,13 +229,16 @@ def _targets(entry: Lockout) -> tuple[Target, ...]:
     return (*key, Target("source_ip", entry.source_ip)) if entry.source_ip is not None else key
 
 
-def worst_by_id(known: Known) -> Worst:
-    """The worst incident of every id that a subject names."""
-    found: dict[tuple[str, str], Severity] = {}
-    for incident in known.pipeline.fold.incidents.values():
-        for pair in incident.subject:
-            found[pair] = max(incident.severity, found.get(pair, Severity.LOW))
-    return found
+def worst_by_id(known: Known, groups: Iterable[Sequence[SessionStats]]) -> Worst:
+    """The worst incident of every id that a subject may name, of those that some rows of sessions have."""
+    return known.pipeline.fold.worst_of(frozenset(name for group in groups for name in _names(group)))
+
+
+def _names(group: Sequence[SessionStats]) -> set[tuple[str, str]]:
+    caller = group[0].caller
+    ids = {("session", stats.caller.session) for stats in group}
+    ids |= {("key", caller.key), ("source_ip", caller.source_ip)}
+    return {(kind, name) for kind, name in ids if name is not None}
 
 
 def session_ref(stats: SessionStats) -> str:
@@ -272,9 +265,7 @@ def session_row(known: Known, group: Sequence[SessionStats], worst: Worst) -> Se
     trends = [stats.trend(known.now_ns) for stats in group]
     trend = tuple(map(sum, zip(*trends, strict=True)))
     high, medium, low = (sum(stats.tiers[tier] for stats in group) for tier in TIERS)
-    ids = {("session", stats.caller.session) for stats in group}
-    ids |= {("key", caller.key), ("source_ip", caller.source_ip)}
-    severities = [worst[kind, name] for kind, name in ids if name is not None and (kind, name) in worst]
+    severities = [worst[name] for name in _names(group) if name in worst]
     return SessionRow(
         ref=session_ref(first) if alone else once_ref(first) or "",
         session=session_label(first) if alone else SafeText(f"({len(group):,} seen once)"),
@@ -301,10 +292,9 @@ def _sessions(known: Known, now: int) -> tuple[SessionRow, ...]:
     def order(group: list[SessionStats]) -> tuple[int, int]:
         return -sum(stats.per_minute(now) for stats in group), -max(stats.last_ns for stats in group)
 
-    worst = worst_by_id(known)
-    return tuple(
-        session_row(known, group, worst) for group in sorted(groups.values(), key=order)[:SHOWN_SESSIONS]
-    )
+    shown = sorted(groups.values(), key=order)[:SHOWN_SESSIONS]
+    worst = worst_by_id(known, shown)
+    return tuple(session_row(known, group, worst) for group in shown)
 
 
 def _rates(known: Known, now: int) -> tuple[RateRow, ...]:
@@ -333,66 +323,15 @@ def _tiers(known: Known) -> tuple[TierRow, ...]:
     )
 
 
-def _counted(known: Known, source: str) -> Mapping[str, int]:
-    """The counters of a source up to what is shown of it."""
-    if known.counted is not None and source in known.counted:
-        return known.counted[source]
-    reader = known.pipeline.readers[source]
-    return {name: getattr(reader, name) for name in COUNTERS}
-
-
-def _counters(known: Known) -> Counters:
-    held = sum(1 for status in known.statuses if status.held)
-    totals = dict.fromkeys(COUNTERS, 0)
-    for source in known.pipeline.readers:
-        for name, value in _counted(known, source).items():
-            totals[name] += value
-    totals["lines"] += held
-    late = known.pipeline.engine.late
-    return Counters(**totals, held=held, late=late, gaps=sum(known.gaps.values()))
-
-
-def _source_rows(known: Known, now: int) -> Iterator[SourceRow]:
-    for status in known.statuses:
-        reader = known.pipeline.readers.get(status.name)
-        held = 1 if status.held else 0
-        counts = dict(_counted(known, status.name)) if reader is not None else dict.fromkeys(COUNTERS, 0)
-        counts["lines"] += held
-        silence = _silence(known, status, now)
-        yield SourceRow(
-            name=safe(status.name, 80),
-            path=safe(status.path, 300),
-            state=status.state,
-            note=status.note if silence is None else silence.note(now),
-            counters=Counters(**counts, held=held, gaps=known.gaps[status.name]),
-            format=safe(reader.format_name if reader is not None else "none yet", 40),
-            coverage=reader.coverage if reader is not None else (),
-            behind=status.behind,
-            per_second=round(known.board.per_second(now, status.name), 1),
-        )
-
-
-def _silence(known: Known, status: SourceStatus, now: int) -> Silence | None:
-    """The silence of a source, where nothing says already why it delivers nothing."""
-    explained = status.note or status.state == "ended"
-    return None if explained else known.hearing.silence(status.name, now)
-
-
-def _silence_notices(known: Known) -> list[SafeText]:
-    found = [
-        safe(f"{safe(status.name, 80)}: {silence.notice}", 200)
-        for status in known.statuses
-        if (silence := _silence(known, status, known.now_ns)) is not None
-    ]
-    more = len(found) - _SILENCE_NOTICES
-    return found if more <= 0 else [*found[:_SILENCE_NOTICES], SafeText(f"{more} more logs are silent")]
-
-
 def _notices(known: Known) -> tuple[SafeText, ...]:
     found = list(known.settings.notices)
     if known.failure is not None:
         found.insert(0, SafeText(f"THE MONITOR STOPPED, start mcpwatch again: {known.failure}"))
+    if known.watch_problem is not None:
+        found.append(known.watch_problem)
     found += known.lockout_notices()
+    if known.pipeline.fold.notice is not None:
+        found.append(known.pipeline.fold.notice)
     if known.rule_files is not None:
         rules = known.rule_files.rules
         found += rules.problems[:_RULE_NOTICES]
@@ -402,7 +341,7 @@ def _notices(known: Known) -> tuple[SafeText, ...]:
         found.append(NO_POLICY)
     if known.policy_file.error is not None:
         found.append(safe(f"policy not usable, the last good one stays: {known.policy_file.error}", 300))
-    found += _silence_notices(known)
+    found += source_notices(known)
     late, events = known.pipeline.engine.late, sum(r.events for r in known.pipeline.readers.values())
     if late > max(100, events // 20):
         found.append(

@@ -17,7 +17,7 @@ from mcpwatch.formats.mapping import FieldMap
 from mcpwatch.formats.reader import Reader
 from mcpwatch.incidents.fold import Change, Fold
 from mcpwatch.policy.model import Policy, Tier
-from mcpwatch.sources.block import Block
+from mcpwatch.sources.block import Block, SourceError
 from mcpwatch.sources.saved import SavedLog
 from mcpwatch.text import SafeText
 from mcpwatch.times import iso
@@ -183,6 +183,8 @@ class Pipeline:
         }
         if engine.sessions.estimated:
             record["sessions_estimated"] = True
+        if self.fold.out_of_sight:
+            record["incidents_out_of_sight"] = self.fold.out_of_sight
         if engine.evictions:
             record["evictions"] = dict(engine.evictions)
         return record
@@ -195,7 +197,8 @@ def saved_events(
 ) -> Iterator[list[AuditEvent]]:
     """The events of saved logs as one timeline: by time, then order of the logs, then line.
 
-    A record without a time stands where the record before it stands. `before_block` is told offset and line of every
+    A record without a time stands where the record before it stands. Raises SourceError at the end where a log is
+    broken, when all that can be read of all of them has been given. `before_block` is told offset and line of every
     block before it is read, where there is only one log.
     """
     if len(logs) == 1:
@@ -205,7 +208,8 @@ def saved_events(
                 before_block(block.offset, block.line)
             yield reader.read(block)
         return
-    streams = [_keyed(number, log, pipeline.reader(log.name)) for number, log in enumerate(logs)]
+    broken: list[SourceError] = []
+    streams = [_keyed(number, log, pipeline.reader(log.name), broken) for number, log in enumerate(logs)]
     batch: list[AuditEvent] = []
     for _, _, event in heapq.merge(*streams, key=lambda item: item[:2]):
         batch.append(event)
@@ -213,12 +217,19 @@ def saved_events(
             yield batch
             batch = []
     yield batch
+    if broken:
+        raise broken[0] if len(broken) == 1 else SourceError("; ".join(map(str, broken)))
 
 
-def _keyed(number: int, log: SavedLog, reader: Reader) -> Iterable[tuple[int, int, AuditEvent]]:
+def _keyed(
+    number: int, log: SavedLog, reader: Reader, broken: list[SourceError]
+) -> Iterable[tuple[int, int, AuditEvent]]:
     time = 0
-    for block in log.blocks():
-        for event in reader.read(block):
-            if event.time_ns is not None:
-                time = event.time_ns
-            yield time, number, event
+    try:
+        for block in log.blocks():
+            for event in reader.read(block):
+                if event.time_ns is not None:
+                    time = event.time_ns
+                yield time, number, event
+    except SourceError as error:
+        broken.append(error)  # the other logs go on

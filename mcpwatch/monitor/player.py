@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from mcpwatch.detection.checks import Enforcement
+from mcpwatch.detection.enforcement import Enforcement
 from mcpwatch.detection.hit import Hit, Severity
 from mcpwatch.event import AuditEvent
 from mcpwatch.incidents.fold import Fold
@@ -33,6 +33,8 @@ CHUNK: Final = 4_000
 """Events taken in at once: the console waits no longer than that for an answer."""
 MAX_STORED_HITS: Final = 300_000
 FIRST_SPEED: Final = 10.0
+MAX_MARKS: Final = 20_000
+"""Incidents that the timeline marks: of more the worst, of equals the first."""
 
 
 class ReplayPlayer:
@@ -297,6 +299,9 @@ class ReplayPlayer:
             if change.kind in ("opened", "severity"):
                 incident = change.incident
                 self._marks[incident.id] = (incident.first_ns, incident.severity)
+        if len(self._marks) > MAX_MARKS:
+            worst = sorted(self._marks.items(), key=lambda item: (-item[1][1], item[1][0]))
+            self._marks = dict(worst[: MAX_MARKS // 2])
         sightings = self.monitor.pipeline.engine.enforcement
         self._sightings += [(self._position, seen) for seen in sightings]
         if self._hits is None or not batch.hits:

@@ -11,8 +11,8 @@ from mcpwatch.event import AuditEvent
 from mcpwatch.formats.reader import Reader
 from mcpwatch.monitor.board import TIERS
 from mcpwatch.monitor.known import Known
-from mcpwatch.monitor.picture import COUNTERS
 from mcpwatch.monitor.pipeline import Pipeline
+from mcpwatch.monitor.sourcerows import COUNTERS
 from mcpwatch.policy.model import Tier
 from mcpwatch.sources.block import Block
 from mcpwatch.sources.saved import SavedLog

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from mcpwatch.detection.principal import describe, revocable
 from mcpwatch.event import AuditEvent, Caller, Flag
+from mcpwatch.formats.twice import said_twice
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.board import Record, SessionStats
 from mcpwatch.response.plan import Target
 from mcpwatch.snapshot import AlertRow, EventRow
-from mcpwatch.text import SafeText, is_secret_name, redact, redact_text, safe
+from mcpwatch.text import SafeText, is_secret_name, redact, redact_text, safe, safe_id
 from mcpwatch.times import iso
 
 TELLING: Final = (
@@ -27,13 +28,14 @@ _FLAGS: Final = {
     Flag.INFERRED_TIME: "no readable time: the arrival time stands in",
     Flag.FUTURE_TIME: "its time is in the future",
     Flag.UNTERMINATED: "last line, without a newline",
+    Flag.DUPLICATE_KEYS: "it says something twice, and parsers differ in which counts:",
 }
 
 
 @lru_cache(maxsize=8_192)
 def short(text: str | None, limit: int = 40) -> SafeText:
     """An id or name, safe and short; `-` where there is none."""
-    return SafeText("-") if text is None else safe(text, limit)
+    return SafeText("-") if text is None else safe_id(text, limit)
 
 
 def targets_of(caller: Caller, tool: str | None = None) -> tuple[Target, ...]:
@@ -120,7 +122,7 @@ def alert_row(incident: Incident, note: str, quiet: bool, newest: AuditEvent | N
         last_ns=incident.last_ns,
         rule=incident.rule.id,
         title=incident.rule.title,
-        subject=safe(describe(incident.subject, lambda value: safe(value, 60)), 120),
+        subject=safe(describe(incident.subject, lambda value: safe_id(value, 60)), 120),
         count=incident.count,
         note=safe(note, 80),
         quiet=quiet,
@@ -158,10 +160,13 @@ def record_fields(record: Record) -> Iterator[tuple[str, SafeText]]:
     )
     for name, value in rows:
         if value is not None:
-            yield name, safe(value, 300)
+            yield name, safe_id(value, 300)
     for flag, meaning in _FLAGS.items():
         if event.flags & flag:
             yield "note", SafeText(meaning)
+    if event.flags & Flag.DUPLICATE_KEYS:
+        for name, values in said_twice(event):
+            yield "said twice", safe(f"{name}: {' and '.join(map(repr, values))}", 600)
 
 
 def raw_lines(event: AuditEvent, *, reveal: bool) -> tuple[SafeText, ...]:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
-from mcpwatch.detection.checks import What, Who
+from mcpwatch.detection.case import What, Who
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Severity
 from mcpwatch.detection.rule import RuleSet
 from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, Caller, Shape
+from mcpwatch.incidents.fold import Fold
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.pipeline import Pipeline, Reading, saved_events
 from mcpwatch.policy.decide import Decision, decide
@@ -219,7 +220,7 @@ def compare(logs: Sequence[SavedLog], old: Policy, new: Policy, rules: RuleSet, 
         decisions=_by_count(differences.decisions),
         verdicts=_by_count(differences.verdicts),
         more=differences.more,
-        incidents=_incident_changes(ours.fold.incidents, theirs.fold.incidents),
+        incidents=_incident_changes(ours.fold, theirs.fold),
         unread=tuple(
             safe(name, 200) for name, reader in readers if reader.not_understood and not reader.understood
         ),
@@ -239,12 +240,15 @@ def _by_count(changes: dict[_Kind, Change]) -> dict[_Kind, Change]:
     return dict(sorted(changes.items(), key=lambda item: -item[1].count))
 
 
-def _incident_changes(old: dict[str, Incident], new: dict[str, Incident]) -> list[IncidentChange]:
-    found = [IncidentChange("appears", None, new[each]) for each in new.keys() - old.keys()]
-    found += [IncidentChange("vanishes", old[each], None) for each in old.keys() - new.keys()]
-    for each in old.keys() & new.keys():
-        if (old[each].count, old[each].severity) != (new[each].count, new[each].severity):
-            found.append(IncidentChange("changes", old[each], new[each]))
+def _incident_changes(old: Fold, new: Fold) -> list[IncidentChange]:
+    found: list[IncidentChange] = []
+    for after in new:
+        before = old.find(after.id)
+        if before is None:
+            found.append(IncidentChange("appears", None, after))
+        elif (before.count, before.severity) != (after.count, after.severity):
+            found.append(IncidentChange("changes", before, after))
+    found += [IncidentChange("vanishes", before, None) for before in old if new.find(before.id) is None]
     order = ("appears", "changes", "vanishes")
     return sorted(
         found,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from mcpwatch.policy.address import canonical
-from mcpwatch.policy.marks import bits_in, bits_of
+from mcpwatch.policy.effort import MAX_VALUES, Effort
+from mcpwatch.policy.marks import ALL, bits_in, bits_of
 from mcpwatch.policy.model import Lockout, Policy, PrincipalKind, Revocation, Tier, ToolPolicy
 from mcpwatch.policy.params import (
     NEITHER,
@@ -25,6 +26,7 @@ from mcpwatch.policy.params import (
     withheld,
 )
 from mcpwatch.policy.paths import judge_path, looks_windows
+from mcpwatch.policy.remembered import MAX_NAME, WORDS, Bad, Call, Known, Memory, is_small, kin_of
 from mcpwatch.policy.tiers import tier_of
 from mcpwatch.policy.urls import judge_url
 from mcpwatch.policy.verdict import Finding, Verdict
@@ -32,10 +34,8 @@ from mcpwatch.text import safe
 
 MAX_TOOLS: Final = 4_096
 """Tools whose judges are kept; further ones are judged the same way, only slower."""
-_MAX_CACHED: Final = 8_192
-_MAX_CACHED_TOGETHER: Final = 65_536
-_MAX_CACHED_TEXT: Final = 200
-_MAX_KEPT_NAME: Final = 256
+_FEW: Final = 32
+"""Parameters of an ordinary call, at most. More of them share the effort, and nothing is kept of them."""
 _NONE: Final[tuple[Finding, ...]] = ()
 
 _ASPECTS: Final = ("path", "domain")
@@ -52,68 +52,12 @@ def _worst_first(finding: Finding) -> tuple[int, bool, int]:
     return _ASPECTS.index(finding.aspect), not finding.critical, _RANK[finding.verdict]
 
 
-_Known = dict[tuple[str, object], "int | _Bad"]
-"""What is known of a (name, value): the bits of the aspects it was fine in and of its marks, or what is not fine."""
-
+_NOTHING: Final[Known] = {}
+_BEYOND: Final = Part("", None, PATH | URL, TOO_MUCH)
+"""Stands for the parameters beyond those that are looked at."""
 _ASPECTS_SEEN: Final = PATH | URL
 _MARKS: Final = 2
 """Where the bits of the marks begin."""
-
-_PLAIN_URL: Final = re.compile(r"(https?://[A-Za-z0-9.-]+(?::[0-9]+)?/)[A-Za-z0-9_./?&=%+-]*\Z")
-_PLAIN_PATH: Final = re.compile(r"(/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*)[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z")
-_PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9 _+*=(),-]*\Z")
-_WORDS: Final = (NEITHER, "")
-_SPECIAL: Final = re.compile(r"runcated|/(?:proc|dev)/")
-
-
-def _kin(value: object) -> tuple[int, str] | None:
-    """What decides about a plain value: the site of a URL, the folder of a path, nothing of mere words.
-
-    Values of one kin are all fine or all not, since none has a character that could be read in another way. A log
-    names a new file in every other call, and seldom a new folder.
-
-    Returns:
-        (role, site or folder); a tuple, so that no value of a log is ever equal to it. None for other values.
-    """
-    if type(value) is not str or len(value) > _MAX_CACHED_TEXT or _SPECIAL.search(value) is not None:
-        return None
-    for role, plain in ((PATH, _PLAIN_PATH), (URL, _PLAIN_URL)):
-        match = plain.match(value)
-        if match is not None:
-            return role, match[1]
-    return _WORDS if _PLAIN_WORDS.match(value) else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Bad:
-    seen: int
-    findings: tuple[Finding, ...]
-
-
-class _Memory:
-    """The bound on what the judges of all tools keep together: a log may name any number of tools."""
-
-    __slots__ = ("_all", "_size")
-
-    def __init__(self) -> None:
-        self._all: list[_Known] = []
-        self._size = 0
-
-    def new(self) -> _Known:
-        known: _Known = {}
-        self._all.append(known)
-        return known
-
-    def put(self, known: _Known, item: tuple[str, object], result: int | _Bad) -> None:
-        if self._size >= _MAX_CACHED_TOGETHER:
-            for each in self._all:
-                each.clear()
-            self._size = 0
-        elif len(known) >= _MAX_CACHED:
-            self._size -= len(known)
-            known.clear()
-        known[item] = result
-        self._size += 1
 
 
 class ToolJudge:
@@ -134,7 +78,7 @@ class ToolJudge:
     )  # fmt: skip
 
     def __init__(
-        self, policy: Policy, tool: str, memory: _Memory | None = None, own: tuple[str, ...] = ()
+        self, policy: Policy, tool: str, memory: Memory | None = None, own: tuple[str, ...] = ()
     ) -> None:
         self.tool = tool
         self.tier: Tier = tier_of(policy, tool)
@@ -152,7 +96,7 @@ class ToolJudge:
         # a tool that takes no paths and URLs lacks none, whatever its row limits
         nameless = inert and row.path_params is None
         self._complete = tuple(nameless or _complete(row, seen) for seen in range(4))
-        self._memory = memory or _Memory()
+        self._memory = memory or Memory()
         self._known = self._memory.new()
         # relative paths of calls about a repository are judged differently
         self._in_repository = self._memory.new()
@@ -171,13 +115,17 @@ class ToolJudge:
         repository = "owner" in params and in_repository(params)
         if repository:
             known = self._in_repository
+        if len(params) > _FEW:
+            if len(params) > MAX_VALUES:
+                return True
+            known = _NOTHING
         seen = 0
         for item in params.items():
             try:
                 seen |= known[item]  # type: ignore[operator]
             except (KeyError, TypeError):
-                result = self._look(item, known, repository)
-                if isinstance(result, _Bad):
+                result = self._look(item, known, repository, params)
+                if isinstance(result, Bad):
                     return True
                 seen |= result
         return seen >> _MARKS & alarming or not self._complete[seen & _ASPECTS_SEEN]
@@ -197,18 +145,22 @@ class ToolJudge:
         repository = "owner" in params and in_repository(params)
         if repository:
             known = self._in_repository
+        if len(params) > _FEW:
+            known = _NOTHING
         seen = 0
-        bad: tuple[Finding, ...] = _NONE
-        for item in params.items():
+        bad: list[Finding] = []
+        for item in islice(params.items(), MAX_VALUES):
             try:
                 seen |= known[item]  # type: ignore[operator]
             except (KeyError, TypeError):
-                result = self._look(item, known, repository)
-                if isinstance(result, _Bad):
+                result = self._look(item, known, repository, params)
+                if isinstance(result, Bad):
                     seen |= result.seen
                     bad += result.findings
                 else:
                     seen |= result
+        if len(params) > MAX_VALUES:
+            bad += [each for each in self._judge_part(_BEYOND, repository) if not each.fine]
         if not self._complete[seen & _ASPECTS_SEEN]:
             bad += self._unseen("no path or URL among the parameters", seen)
         return tuple(sorted(bad, key=_worst_first)) if bad else _NONE
@@ -226,11 +178,15 @@ class ToolJudge:
             return tuple(("", finding) for finding in self._unseen("no parameters in the log"))
         repository = in_repository(params)
         found: list[tuple[str, Finding]] = []
-        for name, value in params.items():
+        shared = Effort()
+        for name, value in islice(params.items(), MAX_VALUES):
             outer = name if isinstance(name, str) else ""
-            for part in parts_of(self._roles, outer, value):
+            effort = None if len(params) <= _FEW and is_small(name, value) else shared
+            for part in parts_of(self._roles, outer, value, effort):
                 where = outer if part.name == outer else f"{outer}.{part.name}"
-                found.extend((where, finding) for finding in self._judge_part(part, repository))
+                found.extend((where, finding) for finding in self._judge_part(part, repository, effort))
+        if len(params) > MAX_VALUES:
+            found.extend(("", finding) for finding in self._judge_part(_BEYOND, repository))
         seen = _seen([finding for _, finding in found])
         if not self._complete[seen]:
             found.extend(
@@ -249,26 +205,61 @@ class ToolJudge:
             return Finding("scope", Verdict.ALLOWED, required, f"has scope {safe(required, 80)}")
         return Finding("scope", Verdict.VIOLATION, required, f"lacks scope {safe(required, 80)}")
 
-    def _look(self, item: tuple[str, object], known: _Known, repository: bool) -> int | _Bad:
+    def marks_in(self, params: Mapping[str, object]) -> int:
+        """Bits of the marks that a call's parameters can have: `policy.marks` finds none whose bit isn't set."""
+        repository = in_repository(params)
+        known = self._in_repository if repository else self._known
+        if len(params) > _FEW:
+            if len(params) > MAX_VALUES:
+                return ALL
+            known = _NOTHING
+        bits = 0
+        for item in params.items():
+            result = self._look(item, known, repository, params)
+            bits |= result.seen if isinstance(result, Bad) else result
+        return bits >> _MARKS
+
+    def _look(
+        self, item: tuple[str, object], known: Known, repository: bool, params: Mapping[str, object]
+    ) -> int | Bad:
+        """The bits of one parameter, or what is not fine about it."""
         name, value = item
         with contextlib.suppress(KeyError, TypeError):
             return known[item]
+        if len(params) > _FEW or not is_small(name, value):
+            return self._look_at_large(name, value, repository, params)
         bits = (_bits(name, ()) | _bits(value, self._own)) << _MARKS
-        kin = _kin(value) if self.needs_params else _WORDS
+        kin = kin_of(value) if self.needs_params else WORDS
         if kin is not None and (result := known.get((name, kin))) is not None and isinstance(result, int):
             result |= bits
-            if _cacheable(name, value):
-                self._memory.put(known, item, result)
-            return result
-        found = self._judge(name, value, repository) if self.needs_params else []
-        seen = _seen(found)
-        bad = tuple(finding for finding in found if not finding.fine)
-        result = _Bad(seen | bits, bad) if bad else seen | bits
-        if _cacheable(name, value):
-            if kin is not None and not bad and self._is_of_kin(name, kin, repository):
-                self._memory.put(known, (name, kin), seen)
             self._memory.put(known, item, result)
+            return result
+        result = self._judged(name, value, repository, bits)
+        if kin is not None and isinstance(result, int) and self._is_of_kin(name, kin, repository):
+            self._memory.put(known, (name, kin), result & _ASPECTS_SEEN)
+        self._memory.put(known, item, result)
         return result
+
+    def _look_at_large(
+        self, name: str, value: object, repository: bool, params: Mapping[str, object]
+    ) -> int | Bad:
+        """The same of a parameter of which nothing is kept beyond this call."""
+        call = self._memory.call
+        if call is None or call.params is not params or call.judge is not self:
+            call = self._memory.call = Call(self, params)
+        result = call.known.get(name)
+        if result is None:
+            bits = (_bits(name, ()) | _bits(value, self._own, call.search)) << _MARKS
+            result = call.known[name] = self._judged(name, value, repository, bits, call.effort)
+        return result
+
+    def _judged(
+        self, name: str, value: object, repository: bool, bits: int, effort: Effort | None = None
+    ) -> int | Bad:
+        found = self._judge(name, value, repository, effort) if self.needs_params else []
+        seen = _seen(found) | bits
+        bad = tuple(finding for finding in found if not finding.fine)
+        return Bad(seen, bad) if bad else seen
 
     def _is_of_kin(self, name: str, kin: tuple[int, str], repository: bool) -> bool:
         """Whether a value that is fine tells that all of its kin are.
@@ -282,13 +273,15 @@ class ToolJudge:
             return False
         return role == NEITHER or all(part.fine for part in self._judge(name, around, repository))
 
-    def _judge(self, name: object, value: object, repository: bool) -> list[Finding]:
+    def _judge(
+        self, name: object, value: object, repository: bool, effort: Effort | None = None
+    ) -> list[Finding]:
         found: list[Finding] = []
-        for part in parts_of(self._roles, name if isinstance(name, str) else "", value):
-            found.extend(self._judge_part(part, repository))
+        for part in parts_of(self._roles, name if isinstance(name, str) else "", value, effort):
+            found.extend(self._judge_part(part, repository, effort))
         return found
 
-    def _judge_part(self, part: Part, repository: bool) -> list[Finding]:
+    def _judge_part(self, part: Part, repository: bool, effort: Effort | None = None) -> list[Finding]:
         row = self.policy or ToolPolicy()
         trouble = part.trouble
         if isinstance(part.value, str) and withheld(part.value):
@@ -300,17 +293,19 @@ class ToolJudge:
             if trouble and row.allowed_paths is not None:
                 found.append(Finding("path", verdict, _text(part.value), trouble))
             else:
-                found.append(self._judge_path(part.value, row, repository))
+                found.append(self._judge_path(part.value, row, repository, effort))
         if part.role & URL:
             if trouble and row.allowed_domains is not None:
                 found.append(Finding("domain", verdict, _text(part.value), trouble))
             else:
-                found.append(_judge_url(part.value, row.allowed_domains))
+                found.append(_judge_url(part.value, row.allowed_domains, effort))
         return found
 
-    def _judge_path(self, value: object, row: ToolPolicy, repository: bool) -> Finding:
+    def _judge_path(self, value: object, row: ToolPolicy, repository: bool, effort: Effort | None) -> Finding:
         base_dir = None if repository else row.base_dir
-        finding = judge_path(value, row.allowed_paths, base_dir=base_dir, windows=self._windows)
+        finding = judge_path(
+            value, row.allowed_paths, base_dir=base_dir, windows=self._windows, effort=effort
+        )
         if not isinstance(value, str) or row.allowed_paths is None or (cut := cut_at(value)) is None:
             return finding
         # What is left of a cut path can prove that it is outside, never that it is inside. A head that could still
@@ -333,13 +328,13 @@ class ToolJudge:
         return tuple(found) if found else _NONE
 
 
-def _bits(value: object, own: tuple[str, ...]) -> int:
+def _bits(value: object, own: tuple[str, ...], effort: Effort | None = None) -> int:
     """The bits of the marks of a value, nested ones too."""
     if type(value) is str:
         return bits_of(value, own)
     if value is None or isinstance(value, int | float):
         return 0
-    return bits_in(value, partial(bits_of, own=own))
+    return bits_in(value, partial(bits_of, own=own), effort)
 
 
 def _text(value: object) -> str:
@@ -353,8 +348,8 @@ def _seen(findings: list[Finding]) -> int:
     return seen
 
 
-def _judge_url(value: object, allowed: tuple[str, ...] | None) -> Finding:
-    finding = judge_url(value, allowed)
+def _judge_url(value: object, allowed: tuple[str, ...] | None, effort: Effort | None) -> Finding:
+    finding = judge_url(value, allowed, effort)
     if not isinstance(value, str) or allowed is None or finding.critical or (cut := cut_at(value)) is None:
         return finding
     start, ends = cut
@@ -382,16 +377,6 @@ def _complete(row: ToolPolicy, seen: int) -> bool:
     return not wanted or bool(seen & wanted)
 
 
-def _cacheable(name: object, value: object) -> bool:
-    if not isinstance(name, str) or len(name) > _MAX_KEPT_NAME:
-        return False
-    if isinstance(value, str):
-        return len(value) <= _MAX_CACHED_TEXT
-    return (
-        value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 63)
-    )
-
-
 class Judge:
     """The judge of one policy. A changed policy needs a new one.
 
@@ -406,7 +391,7 @@ class Judge:
         self.policy = policy
         self.own = (*((str(policy.path),) if policy.path is not None else ()), *logs)
         self._tools: dict[str, ToolJudge] = {}
-        self._memory = _Memory()
+        self._memory = Memory()
         revoked: dict[tuple[PrincipalKind, str], tuple[Revocation, ...]] = {}
         for revocation in policy.revoked:
             name = (revocation.kind, revocation.id)
@@ -424,7 +409,7 @@ class Judge:
         """The judge of one tool."""
         judge = self._tools.get(tool)
         if judge is None:
-            kept = len(self._tools) < MAX_TOOLS and len(tool) <= _MAX_KEPT_NAME
+            kept = len(self._tools) < MAX_TOOLS and len(tool) <= MAX_NAME
             judge = ToolJudge(self.policy, tool, self._memory if kept else None, self.own)
             if kept:
                 self._tools[tool] = judge

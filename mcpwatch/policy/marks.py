@@ -12,13 +12,14 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any, Final, Literal
 
 from mcpwatch import credentials
 from mcpwatch.policy import notable
+from mcpwatch.policy.effort import Effort
 from mcpwatch.policy.notable import Own
-from mcpwatch.policy.params import MAX_DEPTH, MAX_VALUES, TEXT_NAMES, TOO_MUCH, plain_name
+from mcpwatch.policy.params import MAX_DEPTH, MAX_JSON, TEXT_NAMES, TOO_MUCH, plain_name
 
 Kind = Literal["secret", "hostile", "sensitive", "tampering"]
 
@@ -34,8 +35,8 @@ BITS: Final[Mapping[Kind, int]] = {
     "tampering": TAMPER,
 }
 """The bit that stands for each kind of mark."""
+ALL: Final = SECRET | HOSTILE | SENSITIVE | TAMPER
 
-_MAX_JSON: Final = 65_536
 _MAX_KEY: Final = 128
 
 
@@ -58,28 +59,40 @@ class Mark:
 _ZERO_WIDTH: Final = "\u200b-\u200d\u2060-\u2064\ufeff\u180e"
 # Scripts that have no use for zero-width characters inside a word, unlike Persian, Khmer or the scripts of India.
 _LETTERS: Final = "0-9A-Za-z_\u00c0-\u024f\u0370-\u052f\u1e00-\u1fff"
-_HOSTILE: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (re.compile(r"[\x1b\x90\x98\x9b\x9d-\x9f]"), "a terminal escape sequence"),
+_HOSTILE: Final[tuple[tuple[re.Pattern[str], re.Pattern[str] | None, str], ...]] = (
+    (re.compile(r"[\x1b\x90\x98\x9b\x9d-\x9f]"), None, "a terminal escape sequence"),
     (
         re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x8f\x91-\x97\x99\x9a\x9c]"),
+        None,
         "a control character",
     ),
-    (re.compile("[\u202a-\u202e\u2066-\u206f]"), "a change of writing direction"),
+    (re.compile("[\u202a-\u202e\u2066-\u206f]"), None, "a change of writing direction"),
     (
-        re.compile(rf"[{_LETTERS}./\\~][{_ZERO_WIDTH}]+[{_LETTERS}/\\]"),
+        re.compile(f"[{_ZERO_WIDTH}]"),
+        re.compile(rf"[{_LETTERS}./\\~][{_ZERO_WIDTH}]++[{_LETTERS}/\\]"),
         "a zero-width character inside a word",
     ),
-    (re.compile(f"[{_ZERO_WIDTH}]{{4}}"), "a run of zero-width characters"),
-    (re.compile("[\U000e0000-\U000e007f]"), "invisible tag characters"),
-    (re.compile("[\ud800-\udfff]"), "half a surrogate pair"),
-    (re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{5}"), "a run of variation selectors"),
+    (
+        re.compile(f"[{_ZERO_WIDTH}]"),
+        re.compile(f"[{_ZERO_WIDTH}]{{4}}"),
+        "a run of zero-width characters",
+    ),
+    (re.compile("[\U000e0000-\U000e007f]"), None, "invisible tag characters"),
+    (re.compile("[\ud800-\udfff]"), None, "half a surrogate pair"),
+    (
+        re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]"),
+        re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{5}"),
+        "a run of variation selectors",
+    ),
 )
+"""What is hostile: a character of it, how several of them must stand if one alone means nothing, and what it is."""
 _ODD: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
     f"\u202a-\u202e\u2066-\u206f{_ZERO_WIDTH}\ufe00-\ufe0f\ud800-\udfff\U000e0000-\U000e01ef]"
 )
 # The flags of England, Scotland, Wales and the like are a black flag and a region's code in tag characters.
-_FLAGS: Final = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
+_BLACK_FLAG: Final = "\U0001f3f4"
+_FLAGS: Final = re.compile(_BLACK_FLAG + "[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
 
 # How a value is searched for paths, by the name of its parameter.
 _PROSE: Final = 0
@@ -108,28 +121,35 @@ _CRONTAB: Final = re.compile(r"(?<![\w./-])crontab(?![\w./-])(?!\s+-l\b)")
 def _hostile(text: str) -> Iterator[tuple[Kind, str]]:
     if (text.isascii() and text.isprintable()) or _ODD.search(text) is None:
         return
-    text = _FLAGS.sub("", text)
-    for pattern, what in _HOSTILE:
-        if pattern.search(text):
+    if _BLACK_FLAG in text:
+        text = _FLAGS.sub("", text)
+    # most patterns are asked of the few different characters instead of a text that may be as long as a line
+    characters = "".join(set(text))
+    for character, pattern, what in _HOSTILE:
+        if character.search(characters) and (pattern is None or pattern.search(text)):
             yield "hostile", what
 
 
 def _notable(text: str, look: int, own: Own) -> Iterator[tuple[Kind, str]]:
+    paths: set[str] = set()
     if look in (_PATCH, _ANYHOW):
-        for path in _PATCHED.findall(text):
-            yield from notable.found(notable.plain(path), own)
+        paths.update(map(notable.plain, set(_PATCHED.findall(text))))
     if look in (_VALUE, _COMMAND, _ANYHOW):
-        for path in notable.paths_in(text, bare=look != _VALUE):
-            yield from notable.found(path, own)
+        paths.update(notable.paths_in(text, bare=look != _VALUE))
+    for path in notable.telling(paths, own):
+        yield from notable.found(path, own)
     if look in (_COMMAND, _ANYHOW) and _CRONTAB.search(text):
         yield "tampering", "scheduled jobs"
 
 
 def _found(text: str, look: int, own: Own) -> Iterator[tuple[Kind, str]]:
-    for secret in credentials.find(text):
-        yield "secret", secret.kind
+    possible = _possible(text, own.words)
+    if possible & SECRET:
+        for secret in credentials.find(text):
+            yield "secret", secret.kind
     yield from _hostile(text)
-    yield from _notable(text, look, own)
+    if possible & _FILES:
+        yield from _notable(text, look, own)
 
 
 class _Object(list[tuple[str, Any]]):
@@ -138,7 +158,7 @@ class _Object(list[tuple[str, Any]]):
 
 def _from_json(text: str) -> object | None:
     """The object or array that a text holds as JSON, or None."""
-    if len(text) > _MAX_JSON or text.lstrip()[:1] not in ("{", "["):
+    if len(text) > MAX_JSON or text.lstrip()[:1] not in ("{", "["):
         return None
     try:
         value: object = json.loads(text, object_pairs_hook=_Object)
@@ -153,15 +173,16 @@ def _members(value: object) -> Iterable[tuple[object, object]] | None:
     return value if isinstance(value, _Object) else None
 
 
-def _texts(params: object) -> Iterator[tuple[str, str | None, int]]:
+def _texts(params: object, effort: Effort | None = None) -> Iterator[tuple[str, str | None, int]]:
     """Each text in a call's parameters, as (name, text, how to look at it); the text is None where it is too much."""
-    budget = MAX_VALUES + 1  # the parameters as a whole are no value
+    left = effort if effort is not None else Effort()
+    left.values += 1  # the parameters as a whole are no value
     # (name, value, how to look at it, depth, inside JSON text already)
     waiting: deque[tuple[str, object, int, int, bool]] = deque([("", params, _VALUE, -1, False)])
     while waiting:
         name, value, look, depth, parsed = waiting.popleft()
-        budget -= 1
-        if budget < 0 or depth > MAX_DEPTH:
+        left.values -= 1
+        if left.values < 0 or depth > MAX_DEPTH:
             yield name, None, look
             return
         if isinstance(value, str):
@@ -169,19 +190,20 @@ def _texts(params: object) -> Iterator[tuple[str, str | None, int]]:
             if inner is None:
                 yield name, value, look
             else:
-                waiting.append((name, inner, look, depth + 1, True))
+                # looked at next, as no more than one of them should be held: they are larger than their text
+                waiting.appendleft((name, inner, look, depth + 1, True))
         elif (members := _members(value)) is not None:
             for key, item in members:
                 text = key if isinstance(key, str) else ""
                 inside = f"{name}.{text[:_MAX_KEY]}" if name else text[:_MAX_KEY]
                 yield inside, text, _VALUE
                 waiting.append((inside, item, _LOOKS.get(plain_name(text), _VALUE), depth + 1, parsed))
-                if len(waiting) > budget:
+                if len(waiting) > left.values:
                     break
         elif isinstance(value, list | tuple | set | frozenset):
             for number, item in enumerate(value):
                 waiting.append((f"{name}.{number}" if name else str(number), item, look, depth + 1, parsed))
-                if len(waiting) > budget:
+                if len(waiting) > left.values:
                     break
 
 
@@ -200,8 +222,9 @@ def marks(params: object, *, own: Collection[str] = ()) -> tuple[Mark, ...]:
     for name, text, look in _texts(params):
         if text is None:
             result.append(Mark("hostile", name, TOO_MUCH, ""))
-        else:
-            result += [Mark(kind, name, what, text) for kind, what in dict.fromkeys(_found(text, look, mine))]
+        elif text:
+            found = dict.fromkeys(_found(text, look, mine))
+            result += [Mark(kind, name, what, text) for kind, what in found]
     return tuple(result)
 
 
@@ -219,15 +242,10 @@ def _anchors() -> tuple[frozenset[bytes], tuple[str, ...]]:
 
 
 _ANCHOR_WORDS, _GLUED_ANCHORS = _anchors()
-_TRIGGERS: Final = _ANCHOR_WORDS | notable.WORDS
+_FILES: Final = SENSITIVE | TAMPER
+_NO_OWN: Final = notable.own_files(())
+_ESCAPED_BLANK: Final = re.compile(r"\\[nrt]")
 _JSON_STARTS: Final = frozenset("{[ \t\r\n")
-
-
-@lru_cache(maxsize=64)
-def _triggers(own: tuple[str, ...]) -> frozenset[bytes] | None:
-    """Words that a plain text holds one of if it has a mark and no glued anchor; None where any text could."""
-    words = notable.own_files(own).words
-    return None if words is None else _TRIGGERS | words
 
 
 def bits_of(text: str, own: tuple[str, ...] = ()) -> int:
@@ -238,40 +256,46 @@ def bits_of(text: str, own: tuple[str, ...] = ()) -> int:
     """
     if not text:
         return 0
-    if "%" in text or "\\" in text or text[0] in _JSON_STARTS:
-        return _bits(text, own)
-    words = notable.words_of(text)
-    if not text.isascii():
-        words += notable.words_of(notable.plain(text))
-    triggers = _triggers(own) if own else _TRIGGERS
-    if triggers is None or not triggers.isdisjoint(words):
-        return _bits(text, own)
-    for anchor in _GLUED_ANCHORS:
-        if anchor in text:
-            return _bits(text, own)
-    return HOSTILE if any(_hostile(text)) else 0
-
-
-def _bits(text: str, own: tuple[str, ...]) -> int:
-    mine = notable.own_files(own)
+    if text[0] in _JSON_STARTS and (inner := _from_json(text)) is not None:
+        return bits_in(inner, partial(bits_of, own=own))
     bits = 0
-    for _, inner, _ in _texts(text):
-        if inner is None:
-            bits |= HOSTILE
-        else:
-            for kind, _ in _found(inner, _ANYHOW, mine):
-                bits |= BITS[kind]
+    for kind, _ in _found(text, _ANYHOW, notable.own_files(own) if own else _NO_OWN):
+        bits |= BITS[kind]
     return bits
 
 
-def bits_in(params: object, of: Callable[[str], int] = bits_of) -> int:
+def _possible(text: str, own_words: frozenset[bytes] | None) -> int:
+    """Which marks other than hostile ones a text may have. Never wrong about those that it may not have."""
+    words = notable.words_of(text)
+    if "%" in text or "\\" in text or not text.isascii():
+        words += notable.words_of(notable.plain(text))
+        if "\\" in text:
+            words += notable.words_of(_ESCAPED_BLANK.sub(" ", text))
+    possible = 0
+    if not _ANCHOR_WORDS.isdisjoint(words) or any(anchor in text for anchor in _GLUED_ANCHORS):
+        possible |= SECRET
+    if own_words is None or not (notable.WORDS.isdisjoint(words) and own_words.isdisjoint(words)):
+        possible |= _FILES
+    return possible
+
+
+def is_hostile(text: str) -> bool:
+    """Whether there is a hostile mark in one text, or in the JSON that it holds."""
+    return any(inner is None or any(_hostile(inner)) for _, inner, _ in _texts(text))
+
+
+def bits_in(params: object, of: Callable[[str], int] = bits_of, effort: Effort | None = None) -> int:
     """The kinds of marks that a call's parameters can have: `marks` finds none whose bit isn't set.
 
     Args:
         params: Any JSON value.
         of: `bits_of`, or something that answers as it does and remembers.
+        effort: What is left for the values of the call, where these are not all of them.
     """
     bits = 0
-    for _, text, _ in _texts(params):
-        bits |= HOSTILE if text is None else of(text)
+    for _, text, _ in _texts(params, effort):
+        # behind what is too much anything may stand
+        bits |= ALL if text is None else of(text)
+        if bits == ALL:
+            break
     return bits

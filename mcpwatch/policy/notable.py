@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
-from urllib.parse import unquote
 
 Kind = Literal["sensitive", "tampering"]
 
 _MAX_PATH: Final = 4_096
 _MAX_ROUNDS: Final = 5
+_FEW: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,13 @@ _QUOTED: Final = re.compile(r"\"([^\"\n]{1,4096})\"|'([^'\n]{1,4096})'")
 _COMMON: Final = frozenset(
     re.findall(r"\w+", "config json settings system32 data local library share user etc usr var run")
 )
+_NESTED: Final = re.compile(r"%(?:25)+(?=[0-9A-Fa-f]{2})")
+_ASCII: Final = {f"%{n:{form}}": chr(n) for n in range(128) for form in ("02x", "02X")}
+_ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _WORDS: Final = bytes(b if chr(b).isalnum() and b < 0x80 else 0x20 for b in range(256)).lower()
+
+
+_WORDS_OF_LINES: Final = _WORDS[:10] + b"\n" + _WORDS[11:]
 
 
 def words_of(text: str) -> list[bytes]:
@@ -226,17 +232,40 @@ WORDS: Final = frozenset(_PLACES)
 """A path that is `found` holds one of these words, once it is `plain`."""
 
 
+def _decoded(escapes: re.Match[str]) -> str:
+    run = escapes[0]
+    return _ASCII.get(run) or bytes.fromhex(run.replace("%", "")).decode("utf-8", "replace")
+
+
 def plain(text: str) -> str:
     """The text with percent escapes decoded, look-alike characters folded, slashes forward and case ignored."""
+    return (_plain if len(text) <= _MAX_PATH else _plain_of_long)(text)
+
+
+def _plain(text: str) -> str:
     for _ in range(_MAX_ROUNDS):
-        if "%" not in text or (decoded := unquote(text, errors="replace")) == text:
+        if "%" not in text:
             break
-        text = decoded
+        before = text
+        if "%25" in text:
+            text = _NESTED.sub("%", text)
+        text = _ESCAPES.sub(_decoded, text)
+        if text == before:
+            break
     if not text.isascii():
         # each character by itself: to normalise a whole text takes quadratic time for many marks on one letter
-        odd = {ord(char): unicodedata.normalize("NFKC", char) for char in set(text) if char > "\x7f"}
-        text = text.translate(odd)
+        odd = {char: unicodedata.normalize("NFKC", char) for char in set(text) if char > "\x7f"}
+        changed: dict[str, str] = {char: folded for char, folded in odd.items() if folded != char}
+        if len(changed) <= _FEW:
+            for char, folded in changed.items():
+                text = text.replace(char, folded)
+        else:
+            text = text.translate({ord(char): folded for char, folded in changed.items()})
     return text.replace("\\", "/").casefold()
+
+
+# A text as long as a line is asked for several times while its call is judged; two of them are all that is kept.
+_plain_of_long: Final = lru_cache(maxsize=2)(_plain)
 
 
 def paths_in(text: str, *, bare: bool) -> Iterator[str]:
@@ -278,6 +307,17 @@ def _collapsed(path: str) -> str:
             else:
                 start = "/"  # climbs to who knows where: the root at worst
     return start + "/".join(parts)
+
+
+def telling(paths: Collection[str], own: Own) -> list[str]:
+    """Those of the paths that `found` may find something in: nearly none of those in a long text."""
+    if not paths or own.words is None:
+        return list(paths)
+    words = WORDS | own.words
+    # one pass over all of them, as each by itself would cost several times as much
+    text = "\n".join(path.replace("\n", " ") for path in paths)
+    lines = text.encode("utf-8", "surrogatepass").translate(_WORDS_OF_LINES).split(b"\n")
+    return [path for path, line in zip(paths, lines, strict=True) if not words.isdisjoint(line.split())]
 
 
 @dataclass(frozen=True, slots=True)

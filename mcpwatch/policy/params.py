@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from mcpwatch.policy.effort import MAX_VALUES, Effort
 from mcpwatch.policy.model import ToolPolicy
 
 MAX_DEPTH: Final = 32
-MAX_VALUES: Final = 10_000
 TOO_MUCH: Final = "nested too deep or too many values"
 _MAX_MARK: Final = 64
-_MAX_JSON: Final = 65_536
+MAX_JSON: Final = 1 << 20
+"""Longest text that is read as JSON: no line of a log holds a longer one."""
 _MAX_SHAPED: Final = 8_192
 
 
@@ -352,11 +353,11 @@ class Roles:
 
     def shaped(self, text: str) -> int:
         """The role that a value's shape gives, for parameters that are not free text."""
-        if len(text) > _MAX_SHAPED:
-            return NEITHER
         role = NEITHER
         # a path of another name, where the policy doesn't name the parameters
-        if self.path_params is None and "\n" not in text and _PATH_SHAPE.match(text):
+        # no system opens one as long as that, while text that begins with a slash may be anything
+        short = len(text) <= _MAX_SHAPED
+        if short and self.path_params is None and "\n" not in text and _PATH_SHAPE.match(text):
             role |= PATH
         if self.url_params is None and _URL_SHAPE.fullmatch(text) and not _DRIVE_SHAPE.match(text):
             role |= URL
@@ -383,18 +384,21 @@ class Part:
     """Why it can't be evaluated."""
 
 
-def parts_of(roles: Roles, name: str, value: object) -> Iterator[Part]:
-    """The parts of one parameter, nested ones too, that are paths or URLs. Never raises."""
-    budget = MAX_VALUES
+def parts_of(roles: Roles, name: str, value: object, effort: Effort | None = None) -> Iterator[Part]:
+    """The parts of one parameter, nested ones too, that are paths or URLs. Never raises.
+
+    `effort` is what is left for the values of the call, where the parameter has to share it with others.
+    """
+    left = effort if effort is not None else Effort()
     # (name, value, role inherited from a list or mapping around it, depth, inside JSON text already)
     waiting: list[tuple[str, object, int, int, bool]] = [(name, value, NEITHER, 0, False)]
     while waiting:
         name, value, outer, depth, parsed = waiting.pop()
-        budget -= 1
+        left.values -= 1
         role, open_shape = roles.named(name)
         inside = open_shape or roles.holds(name)
         role |= outer
-        if budget < 0 or depth > MAX_DEPTH:
+        if left.values < 0 or depth > MAX_DEPTH:
             yield Part(name, None, PATH | URL, TOO_MUCH)
             return
         if isinstance(value, str):
@@ -412,7 +416,7 @@ def parts_of(roles: Roles, name: str, value: object) -> Iterator[Part]:
             for key, item in value.items():
                 if role & PATH and isinstance(key, str) and ("/" in key or "\\" in key):
                     yield Part(name, key, PATH)
-                if budget - len(waiting) < 0:
+                if len(waiting) > left.values:
                     break
                 waiting.append((str(key) if isinstance(key, str) else "", item, NEITHER, depth + 1, parsed))
         elif isinstance(value, list | tuple | set | frozenset):
@@ -424,7 +428,7 @@ def parts_of(roles: Roles, name: str, value: object) -> Iterator[Part]:
 
 def _from_json(text: str) -> object | None:
     """The object or array that a text holds as JSON, or None."""
-    if not (2 <= len(text) <= _MAX_JSON) or text.lstrip()[:1] not in ("{", "["):
+    if not (2 <= len(text) <= MAX_JSON) or text.lstrip()[:1] not in ("{", "["):
         return None
     try:
         value: object = json.loads(text)

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from mcpwatch.policy.effort import Effort
 from mcpwatch.policy.verdict import Finding, Verdict
 from mcpwatch.text import safe
 
@@ -26,6 +27,7 @@ MAX_NAME: Final = 255
 _MAX_READINGS: Final = 128
 # A path made to cost time gets fewer: this many characters are read over and over, and the rest is ambiguous.
 _MAX_READ: Final = 65_536
+_MAX_WHOLE: Final = 65_536
 _MAX_ROUNDS: Final = 5
 _SHOWN_ROOTS: Final = 3
 
@@ -364,7 +366,12 @@ def _plain_windows(text: str) -> str:
 
 
 def judge_path(
-    value: object, allowed: tuple[str, ...] | None, *, base_dir: str | None = None, windows: bool = False
+    value: object,
+    allowed: tuple[str, ...] | None,
+    *,
+    base_dir: str | None = None,
+    windows: bool = False,
+    effort: Effort | None = None,
 ) -> Finding:
     """Judge one path against the allowed folders. Never raises.
 
@@ -375,6 +382,7 @@ def judge_path(
             climb.
         windows: Read as Windows does: both slashes separate, drives and shares, case doesn't matter. Roots in
             the macOS places (/Users/, /Volumes/, …) are compared without case as well.
+        effort: What is left for the values of the call, if it has so many that they share it.
     """
     if allowed is None:
         return Finding(
@@ -388,7 +396,9 @@ def judge_path(
         for root, reason in _plain_roots(allowed):
             if value.startswith(root) and _PROC_OR_DEV.search(value) is None:
                 return Finding("path", Verdict.ALLOWED, value, reason)
-    verdict, reason = _judge(value, allowed, base_dir, windows)
+    if allowed and len(value) > _MAX_WHOLE:
+        return Finding("path", Verdict.AMBIGUOUS, value, "too long to be read at all")
+    verdict, reason = _judge(value, allowed, base_dir, windows, effort)
     return Finding("path", verdict, value, reason)
 
 
@@ -407,7 +417,9 @@ def looks_windows(allowed: tuple[str, ...] | None) -> bool:
     return bool(allowed) and any(_DRIVE_ROOT.match(root) for root in allowed or ())
 
 
-def _judge(value: str, allowed: tuple[str, ...], base_dir: str | None, windows: bool) -> tuple[Verdict, str]:
+def _judge(
+    value: str, allowed: tuple[str, ...], base_dir: str | None, windows: bool, effort: Effort | None
+) -> tuple[Verdict, str]:
     if not allowed:
         return Verdict.VIOLATION, "no path is allowed"
     if "\0" in value:
@@ -427,7 +439,7 @@ def _judge(value: str, allowed: tuple[str, ...], base_dir: str | None, windows: 
     if root is None:
         return Verdict.VIOLATION, _why_outside(text, place, bounds)
     within = f"inside {safe(root.text, 80)}" if root.text else "relative (assumed inside)"
-    if _SUSPECT.search(text) and (other := _elsewhere(text, root, bounds)) is not None:
+    if _SUSPECT.search(text) and (other := _elsewhere(text, root, bounds, effort)) is not None:
         return Verdict.AMBIGUOUS, f"{within} as written; {other}"
     if len(text) > MAX_LENGTH:
         return Verdict.AMBIGUOUS, f"{within} as written; too long to read in every way"
@@ -454,10 +466,15 @@ def _flat(text: str, windows: bool) -> str:
     return text.replace("\\", "/").casefold() if windows else text
 
 
-def _elsewhere(text: str, root: _Root, bounds: _Bounds) -> str | None:
+_ONE_OF_TOO_MANY: Final = "one of too many in one call to be read in every way"
+
+
+def _elsewhere(text: str, root: _Root, bounds: _Bounds, effort: Effort | None) -> str | None:
     """Why another reading of a path that is inside as written leads out, or None."""
     if len(text) > MAX_LENGTH:
         return "too long to read in every way"
+    if effort is not None and effort.readings <= 0:
+        return _ONE_OF_TOO_MANY
     # the allowed folder itself may hold odd characters; only what follows it is the caller's
     prefix = root.text.rstrip("/") + "/" if root.text else ""
     rest = text[len(prefix) :] if prefix and text.startswith(prefix) else text
@@ -465,6 +482,8 @@ def _elsewhere(text: str, root: _Root, bounds: _Bounds) -> str | None:
     if (why := _unreadable(rest, not prefix, bounds.windows)) is not None:
         return why
     for reading in _other_readings(rest, bounds.windows):
+        if effort is not None and not effort.read(len(rest)):
+            return _ONE_OF_TOO_MANY
         if reading is None:
             return "encoded over and over"
         other, how = reading

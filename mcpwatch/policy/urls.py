@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final
 from urllib.parse import unquote
 
+from mcpwatch.policy.effort import Effort
 from mcpwatch.policy.verdict import Finding, Verdict
 from mcpwatch.text import safe
 
@@ -24,7 +25,10 @@ MAX_LENGTH: Final = 16_384
 _MAX_HOST: Final = 4_096
 _MAX_NAME: Final = 253
 _MAX_LABEL: Final = 63
+_MAX_LABELS: Final = 127
 _SHOWN: Final = 3
+_READINGS: Final = 4
+"""How many readings one URL that is not of the strict form counts for, of ASCII."""
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 """The four schemes that can be allowed, and the port each means when none is named."""
@@ -295,6 +299,9 @@ def _ascii_names(host: str) -> Iterator[str]:
         folded = unicodedata.normalize("NFKC", spelling).lower()
         folded = re.sub("[。．｡]", ".", re.sub("[\u00ad\u200b\u2060\ufeff]", "", folded))
         labels = folded.split(".")
+        if len(labels) > _MAX_LABELS + 1:  # no name, and each label takes long to encode
+            yield folded
+            continue
         yield ".".join(_punycode(label) for label in labels)
         yield ".".join(_idna(label) for label in labels)
 
@@ -392,13 +399,19 @@ _UNRESTRICTED: Final = Finding("domain", Verdict.NOT_APPLICABLE, "", "not restri
 _METADATA_REASON: Final = "cloud metadata or link-local address"
 
 
-def judge_url(value: object, allowed: tuple[str, ...] | None) -> Finding:
+def _readings(value: str) -> int:
+    """How many readings a URL counts for: to encode a label that is not ASCII takes as long as many."""
+    return _READINGS if value.isascii() else _READINGS + min(len(value), MAX_LENGTH) // 2
+
+
+def judge_url(value: object, allowed: tuple[str, ...] | None, effort: Effort | None = None) -> Finding:
     """Judge one URL, or bare host with or without a port, against the allowed domains. Never raises.
 
     Args:
         value: The parameter as logged. Anything but text is not evaluable.
         allowed: Exact hosts, `*.example.com`, `host:port`; None means the tool isn't restricted, an empty tuple
             that no host is allowed. Without a port only the scheme's usual one is allowed.
+        effort: What is left for the values of the call, if it has so many that they share it.
 
     Returns:
         The finding. It is a critical violation for cloud metadata and link-local addresses, in any spelling and
@@ -411,6 +424,10 @@ def judge_url(value: object, allowed: tuple[str, ...] | None) -> Finding:
     target = _strict(value)
     if target is not None:
         targets: list[_Target | None] = [target]
+    elif effort is not None and not effort.read(min(len(value), MAX_LENGTH), _readings(value)):
+        return Finding(
+            "domain", Verdict.AMBIGUOUS, value, "one of too many in one call to be read in every way"
+        )
     else:
         targets = list(_targets(value[:MAX_LENGTH]))
     if any(t is not None and _is_metadata(t) for t in targets):
@@ -432,7 +449,7 @@ def _judge(
         return Verdict.ALLOWED, f"allowed by {sure}"
     shown = ", ".join(safe(text, 80) for text in allowed[:_SHOWN])
     shown += f" and {len(allowed) - _SHOWN} more" if len(allowed) > _SHOWN else ""
-    if strict is None and _foreign_scheme(value):
+    if strict is None and _foreign_scheme(value[:MAX_LENGTH]):
         return Verdict.VIOLATION, "scheme other than http, https, ws and wss"
     if not any(targets):
         # a bare path names no host on purpose; a URL whose host nobody can read is not to be trusted

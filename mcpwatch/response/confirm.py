@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from mcpwatch.detection.checks import DisabledTool, Enforcement, Restriction
+from mcpwatch.detection.enforcement import DisabledTool, Enforcement, Restriction
 from mcpwatch.event import AuditEvent
 from mcpwatch.policy.model import Lockout, Policy, Revocation
 from mcpwatch.times import format_duration

@@ -53,6 +53,14 @@ class Offender:
         """Whether a lockout is of exactly this key and address."""
         return entry.key == self.key and same_address(entry.source_ip, self.source_ip)
 
+    def shares(self, entry: Lockout) -> bool:
+        """Whether a lockout shuts out some of whom this names: the same key or address, and no other of either."""
+        same_key = entry.key is not None and entry.key == self.key
+        same_ip = entry.source_ip is not None and same_address(entry.source_ip, self.source_ip)
+        other_key = entry.key is not None and self.key is not None and not same_key
+        other_ip = entry.source_ip is not None and self.source_ip is not None and not same_ip
+        return (same_key or same_ip) and not (other_key or other_ip)
+
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
@@ -102,9 +110,11 @@ def exempt(policy: Policy, offender: Offender) -> SafeText | None:
     """Why mcpwatch never locks somebody out by itself, or None."""
     address = offender.source_ip or ""
     try:
-        ipaddress.ip_address(address)
+        meant = _unmapped(address)
     except ValueError:
         return safe(f"'{safe(address, 60)}' is no IP address")
+    if meant.is_multicast or (isinstance(meant, ipaddress.IPv4Address) and meant.is_reserved):
+        return safe(f"{address} is no address that anybody calls from: the log has it wrong")
     if stands_for_many(address, policy):
         return safe(f"{address} is this host or a trusted proxy: everybody behind it would be locked out")
     return None
@@ -120,12 +130,20 @@ def stands_for_many(source_ip: str, policy: Policy) -> bool:
     return address.is_loopback or address.is_unspecified or address in proxies
 
 
+_CARRIERS: Final = tuple(
+    map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"))
+)
+"""IPv6 forms that end in an IPv4 address and that no caller can choose: compatible, translated, NAT64."""
+
+
 def _unmapped(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """An address; an IPv4 one that is written as IPv6 is the IPv4 one."""
     address = ipaddress.ip_address(canonical(text))
-    if isinstance(address, ipaddress.IPv6Address):
-        return address.sixtofour or address
-    return address
+    if not isinstance(address, ipaddress.IPv6Address) or address.is_loopback or address.is_unspecified:
+        return address
+    if any(address in network for network in _CARRIERS):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.sixtofour or address
 
 
 def due(policy: Policy, trigger: Trigger, now_ns: int) -> Lock | None:
@@ -195,7 +213,16 @@ def write_due(
 
 def lock_command(offender: Offender, reason: str, policy: Path | None = None) -> SafeText:
     """The command that locks somebody out, to be pasted into a shell. Nothing in it can be obeyed by a terminal."""
-    words = ["mcpwatch", "lock"]
+    return _command("lock", offender, reason, policy)
+
+
+def unlock_command(offender: Offender, reason: str = "WHY") -> SafeText:
+    """The command that ends a lockout, to be pasted into a shell; its reason is left to whoever does."""
+    return _command("unlock", offender, reason, None)
+
+
+def _command(verb: str, offender: Offender, reason: str, policy: Path | None) -> SafeText:
+    words = ["mcpwatch", verb]
     for option, value in (
         ("--key", offender.key),
         ("--ip", offender.source_ip),

@@ -1,4 +1,7 @@
-"""The operator's changes: planned against the policy file as it is, written as they were shown, and remembered."""
+"""The operator's changes: planned against the policy file as it is, written as they were shown, and remembered.
+
+What is written differs from what was shown in nothing but the moment, which is that of writing.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,27 @@ from mcpwatch.policy.edit import (
     Revoke,
     Unlock,
     Withdraw,
+    quoted,
     undo_of,
 )
 from mcpwatch.policy.edit import plan as plan_edit
-from mcpwatch.policy.load import parse, read
-from mcpwatch.policy.model import PRINCIPAL_KINDS, Policy, PolicyError, PrincipalKind
+from mcpwatch.policy.file import read_whole
+from mcpwatch.policy.load import parse
+from mcpwatch.policy.model import PRINCIPAL_KINDS, Lockout, Policy, PolicyError, PrincipalKind
 from mcpwatch.policy.write import Written, apply, owner_change, writable
-from mcpwatch.response.lockout import Offender, ladder_length, stands_for_many
+from mcpwatch.response.lockout import Offender, ladder_length, stands_for_many, unlock_command
 from mcpwatch.response.plan import Plan, ResponseError, Target, Verb
 from mcpwatch.text import SafeText, safe
-from mcpwatch.times import format_duration
+from mcpwatch.times import format_duration, iso
 
 SHOWN_DIFF_LINES: Final = 400
+_SHOWN_LOCKOUTS: Final = 3
+
+DOUBT: Final = (
+    "put in place, not confirmed: its folder could not be synced, or somebody else changed the file right after: "
+    "look at it"
+)
+"""What is said of a change that was applied but not confirmed."""
 
 
 def actor() -> str:
@@ -52,7 +64,7 @@ class Made:
     at_ns: int
     by: str
     unconfirmed: bool
-    """Written, but the folder could not be synced: after a power cut the old file may be back."""
+    """Applied, but not confirmed: `DOUBT` says what to do, and `what` ends with it."""
     reverse: Change | None = None
     """What takes it back, where that can be told."""
 
@@ -179,17 +191,21 @@ class Operator:
         if self.path is None:
             raise ResponseError(str(off))
         try:
-            edit = plan_edit(read(self.path), change, self.path.name)
+            edit = plan_edit(read_whole(self.path), change, self.path.name)
         except PolicyError as error:
             raise ResponseError(str(error)) from None
         if off is not None and not edit.noop:
             raise ResponseError(off)
-        notes = [note for note in (_ends(change), owner_change(self.path)) if note is not None]
+        rest = _still_locked(change, parse(edit.before, self.path).lockouts)
+        if rest and edit.noop:
+            raise ResponseError(_not_exactly(rest))
+        stays = f"stays locked out: {_not_exactly(rest)}" if rest else None
+        notes = [note for note in (_ends(change), stays, owner_change(self.path)) if note is not None]
         return Plan(
             verb=verb,
             targets=targets,
             what=edit.summary,
-            diff=tuple(SafeText(line) for line in edit.diff.splitlines()[:SHOWN_DIFF_LINES]),
+            diff=_shown(edit.diff, change),
             impact=(*impact, *map(safe, notes)),
             noop=edit.noop,
             edit=edit,
@@ -214,9 +230,10 @@ class Operator:
             raise ResponseError(str(error)) from None
         except OSError as error:
             raise ResponseError(f"{safe(self.path)}: not written: {error.strerror}") from None
+        doubt = f" ({DOUBT})" if written is Written.UNCONFIRMED else ""
         made = Made(
             change,
-            plan.what,
+            SafeText(plan.what + doubt),
             _at(change) or self._clock(),
             self.by,
             written is Written.UNCONFIRMED,
@@ -284,6 +301,42 @@ def _stamped(change: Change, now_ns: int) -> Change:
     if isinstance(change, Unlock):
         return replace(change, at_ns=now_ns)
     return change
+
+
+def _shown(diff: SafeText, change: Change) -> tuple[SafeText, ...]:
+    """The diff in lines, with its moments as they will be: the change counts from when it is written."""
+    at = _at(change)
+    moments = {} if at is None else {quoted(iso(at)): "now"}
+    until = getattr(change, "until_ns", None)
+    if at is not None and until is not None:
+        moments[quoted(iso(until))] = f"now + {format_duration(until - at)}"
+    lines = []
+    for line in diff.splitlines()[:SHOWN_DIFF_LINES]:
+        for moment, words in moments.items():
+            # in quotes, which no id can hold but escaped
+            line = line.replace(moment, words) if line.startswith("+") else line
+        lines.append(SafeText(line))
+    return tuple(lines)
+
+
+def _still_locked(change: Change, lockouts: tuple[Lockout, ...]) -> list[Offender]:
+    """Who of those that an unlock names stays locked out, by entries about more than that or less."""
+    if not isinstance(change, Unlock):
+        return []
+    whom = Offender(change.key, change.source_ip)
+    return list(
+        dict.fromkeys(
+            Offender.of(entry)
+            for entry in lockouts
+            if entry.at <= change.at_ns < entry.until and whom.shares(entry) and not whom.is_subject(entry)
+        )
+    )
+
+
+def _not_exactly(rest: list[Offender]) -> str:
+    commands = "; ".join(unlock_command(whom) for whom in rest[:_SHOWN_LOCKOUTS])
+    more = f"; and {len(rest) - _SHOWN_LOCKOUTS} more" if len(rest) > _SHOWN_LOCKOUTS else ""
+    return f"a lockout must be named as it was written: {commands}{more}"
 
 
 def _ends(change: Change) -> str | None:

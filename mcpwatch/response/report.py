@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from mcpwatch.detection.checks import DisabledTool, Restriction
+from mcpwatch.detection.enforcement import DisabledTool, Restriction
 from mcpwatch.policy.model import Lockout, Policy, Revocation
 from mcpwatch.response.confirm import (
     Confirmations,

@@ -46,6 +46,10 @@ class Block:
     """The last line had no newline (saved files only: live, such a line is held back)."""
     copy_of_rotation: bool = False
     """Read from a rotated copy after the fact: lines may have been seen before (repeats by content)."""
+    repeats: frozenset[int] = frozenset()
+    """Indexes of lines that were read before: counted as repeated, and not read again."""
+    written_ns: int | None = None
+    """When a saved file was last written, ns since the epoch: what tells the year of a time without one."""
     _offsets: list[int] | None = None
 
     def line_at(self, index: int) -> int | None:

@@ -8,26 +8,20 @@ begin with the same line for ever.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections import deque
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from mcpwatch.sources.attach import Finder, has_twin, is_here
 from mcpwatch.sources.block import MAX_LINE, Block, Gap
+from mcpwatch.sources.copies import CopyReader, Loss, cut_off, mark_repeats
+from mcpwatch.sources.generations import Generations, More, Part, held_by, losses_in
 from mcpwatch.sources.lines import LineCutter
-from mcpwatch.sources.opened import Mark, OpenFile, RefusedError, open_regular, refusal
-from mcpwatch.sources.rotation import (
-    Rotated,
-    Step,
-    is_continued,
-    is_copy,
-    missed,
-    rotated_files,
-    rotated_files_at_start,
-    whole,
-)
+from mcpwatch.sources.mounts import network_filesystem
+from mcpwatch.sources.opened import OpenFile, RefusedError, open_regular, refusal
+from mcpwatch.sources.place import CLOSE_NS, PAST_KEPT, Place, PlacePart
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import SECOND
 
@@ -35,13 +29,17 @@ READ_LIMIT: Final = MAX_LINE
 """Most bytes that one tick reads."""
 QUIET_NS: Final = 5 * SECOND
 """A rotated file is closed when it has given nothing for so long and its successor has data."""
-_SKIP_COST: Final = 1 << 18
-_SCANS: Final = 5
-_MARKS_KEPT: Final = 32
+REOPEN_NS: Final = SECOND
+"""How often a file on a network file system is opened anew: only that asks the server how long it is."""
+_MOST_QUIET_NS: Final = SECOND
 _MAX_RETIRING: Final = 16
-
-_BETWEEN: Final = "the file was copied and truncated: what was written between the two is lost"
 _NO_NOTE: Final = SafeText("")
+
+_TRUNCATED: Final = "the file was truncated or overwritten in place"
+_REPLACED: Final = "the file was replaced and is gone"
+_AWAY: Final = " while mcpwatch was not running"
+_UNSEEN: Final = "the file was truncated before it was read"
+_BEYOND: Final = "the file is shorter than where reading was to begin: read from its start"
 
 State = Literal["waiting", "reading", "refused", "ended"]
 Delivery = list[Block | Gap]
@@ -61,6 +59,8 @@ class SourceStatus:
         truncations: Times that the file was cut or overwritten under us.
         gaps: Gaps reported.
         last_read_ns: When it last gave data; None before the first.
+        filesystem: The network file system that it lies on; None for any other.
+        senders: Who is connected, of a source that others send to.
     """
 
     name: str
@@ -75,17 +75,8 @@ class SourceStatus:
     truncations: int = 0
     gaps: int = 0
     last_read_ns: int | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Missed:
-    """Rotated copies still to be read, and the gap to report after them."""
-
-    steps: Generator[Step, None, bool]
-    cutter: LineCutter
-    gap: Gap
-    found: str | None = None
-    """The gap's reason when the copy of the lost file was among them; None: then there is no gap."""
+    filesystem: str | None = None
+    senders: tuple[SafeText, ...] = ()
 
 
 @dataclass(slots=True)
@@ -103,7 +94,14 @@ class Follower:
     """
 
     def __init__(
-        self, path: Path, name: str, *, offset: int = 0, line: int | None = 1, follow_symlinks: bool = False
+        self,
+        path: Path,
+        name: str,
+        *,
+        offset: int = 0,
+        line: int | None = 1,
+        resume: Place | None = None,
+        follow_symlinks: bool = False,
     ) -> None:
         """Follow `path` as source `name`.
 
@@ -111,16 +109,27 @@ class Follower:
             offset: Where to begin in a file that is there at the first tick: the first byte of a line. A file
                 that appears later is read from its beginning.
             line: Number of that line, None when unknown.
+            resume: Read on from there instead, wherever the file has gone since, and then all later ones in order.
+                What cannot be found is a gap.
         """
         self.path = path
         self.more = False
         """Whether the last tick left data that could be read at once."""
-        self._start: tuple[int, int | None] | None = (offset, line)
+        self._start: tuple[int, int | None] = (offset, line)
         self._follow_symlinks = follow_symlinks
-        self._chain: list[OpenFile | _Missed] = []
-        self._opened = False
-        self._past: deque[Mark] = deque(maxlen=_MARKS_KEPT)
-        self._status = SourceStatus(name, str(path), "waiting")
+        self._generations = Generations(path, name)
+        self._finder = Finder(path, self._generations, follow_symlinks=follow_symlinks)
+        self._chain: list[Part] = []
+        self._opened = resume is not None
+        if resume is not None:
+            for part in resume.parts:
+                self._chain.append(OpenFile.parked(part.mark, part.offset, part.line, name))
+                if part.pending:
+                    self._chain.append(More(part.mark.identity, part.mark.mtime_ns))
+            self._generations.past.extend(resume.past)
+        self._ticked_ns: int | None = None
+        self._reopened_ns = 0
+        self._status = SourceStatus(name, str(path), "waiting", filesystem=network_filesystem(path))
 
     @property
     def status(self) -> SourceStatus:
@@ -128,24 +137,43 @@ class Follower:
         current = self._current
         if current is None:
             return self._status
-        files = [part for part in self._chain if isinstance(part, OpenFile)]
         return replace(
             self._status,
             offset=current.read_to,
             size=current.size,
             held=current.cutter.held,
-            behind=sum(max(0, part.size - part.read_to) for part in files),
+            behind=sum(max(0, part.size - part.read_to) for part in self._files),
         )
+
+    @property
+    def place(self) -> Place | None:
+        """How far was read, as of the last tick, for another process to go on from; None before there was a file."""
+        parts: list[PlacePart] = []
+        for part in self._chain:
+            if isinstance(part, More):
+                parts[-1:] = [replace(last, pending=True) for last in parts[-1:]]
+            elif isinstance(part, OpenFile):
+                parts.append(PlacePart(part.mark.thinned, part.trail.line_offset, part.cutter.line))
+            elif part.reached is not None:
+                mark, offset = part.reached
+                parts.append(PlacePart(mark.thinned, offset, part.cutter.line, isinstance(part, Loss)))
+        if not parts:
+            return None
+        # whether a rotated file is older is told by when it was written to, unless it was but now
+        alone = len(parts) == 1 and parts[0].mark.offset > 0
+        since = parts[-1].mark.mtime_ns - CLOSE_NS if alone else 0
+        past = [mark for mark in self._generations.past if mark.mtime_ns >= since][-PAST_KEPT:]
+        return Place(tuple(parts), tuple(mark.thinned for mark in past))
 
     @property
     def descriptors(self) -> int:
         """Files held open."""
-        return sum(isinstance(part, OpenFile) and part.fd is not None for part in self._chain)
+        return len(self.identities)
 
     @property
     def identities(self) -> set[tuple[int, int]]:
         """Device and inode of each file held open (while it is, nothing else can get its inode)."""
-        return {part.identity for part in self._chain if isinstance(part, OpenFile) and part.fd is not None}
+        return held_by(self._chain)
 
     def park(self) -> bool:
         """Give up the descriptor, where one file is all there is; the next data brings it back.
@@ -162,10 +190,8 @@ class Follower:
         """Close every descriptor; the source has ended."""
         self._status = replace(self.status, state="ended", behind=0)
         for part in self._chain:
-            if isinstance(part, OpenFile):
+            if isinstance(part, OpenFile | CopyReader):
                 part.close()
-            else:
-                part.steps.close()
         self._chain.clear()
 
     def tick(self, now_ns: int, budget: int = READ_LIMIT) -> Delivery:
@@ -177,24 +203,32 @@ class Follower:
         if self._status.state == "ended":
             return out
         self.more = False
-        self._look_at_path(now_ns, out)
+        # a clock that was set must not make a rotated file look quiet, nor busy for an hour
+        elapsed = min(max(0, now_ns - self._ticked_ns), _MOST_QUIET_NS) if self._ticked_ns is not None else 0
+        self._ticked_ns = now_ns
+        try:
+            self._look_at_path(now_ns, out)
+        except OSError as error:
+            self._say("reading", f"{self.path} cannot be read: {error.strerror}; trying on")
         # newest first: what a successor holds by now was written after all that its predecessor will show
         limits = [part.look() if isinstance(part, OpenFile) else 0 for part in reversed(self._chain)]
         allowed = _Budget(min(budget, READ_LIMIT))
         for part, limit in zip(list(self._chain), reversed(limits), strict=True):
-            if isinstance(part, _Missed):
-                self._read_missed(part, allowed, now_ns, out)
-            elif part.fd is not None:
-                self._read_file(part, limit, allowed, now_ns, out)
+            if isinstance(part, OpenFile):
+                if part.fd is not None:
+                    self._read_file(part, limit, elapsed, allowed, out)
+            elif isinstance(part, CopyReader):
+                self._read_copy(part, allowed, out)
+            else:
+                allowed.blocked = self._look_for_more(part, out)
             if allowed.blocked:
                 self.more = True
                 break
-        else:
-            self._retire(now_ns, out)
+        self._retire(out)
         gaps = sum(isinstance(item, Gap) for item in out)
         if gaps:
             self._status = replace(self._status, gaps=self._status.gaps + gaps)
-        self._start = None
+        self._start = (0, 1)
         return out
 
     @property
@@ -202,110 +236,142 @@ class Follower:
         last = self._chain[-1] if self._chain else None
         return last if isinstance(last, OpenFile) else None
 
+    @property
+    def _files(self) -> list[OpenFile]:
+        return [part for part in self._chain if isinstance(part, OpenFile)]
+
     def _say(self, state: State, note: str = "") -> None:
         if (state, note) != (self._status.state, self._status.note):
             self._status = replace(self._status, state=state, note=safe(note))
 
-    def _read_file(self, part: OpenFile, limit: int, allowed: _Budget, now_ns: int, out: Delivery) -> None:
-        if (
-            part.read_to == 0 < limit
-            and part is self._chain[-1]
-            and part.seen_empty
-            and self._emptied_unseen(part)
-        ):
-            allowed.blocked = True
-            return
+    def _read_file(self, part: OpenFile, limit: int, elapsed: int, allowed: _Budget, out: Delivery) -> None:
         want = min(allowed.left, max(0, limit - part.read_to))
         try:
+            if part.may_be_emptied and self._look_for_more(self._emptied(part), out):
+                allowed.blocked = True
+                return
             data = part.take(want)
         except OSError as error:
             self._say("reading", f"{self.path} cannot be read: {error.strerror}; trying on")
+            if error.errno == errno.ESTALE:
+                part.close()  # its server knows it no more under this handle: looked for anew
             return
         if data is None:
-            self._truncated(part, out)
+            self._truncated(part, _TRUNCATED)
             allowed.blocked = True
             return
-        part.seen_empty = part is self._chain[-1] and part.read_to == 0
+        part.quiet_ns = 0 if data else part.quiet_ns + elapsed
         if data:
-            out += part.cutter.feed(data)
-            part.quiet_since_ns = now_ns
-            self._status = replace(self._status, last_read_ns=now_ns)
+            self._status = replace(self._status, last_read_ns=self._ticked_ns)
+        blocks = part.cutter.feed(data)
+        if part.delivered:
+            mark_repeats(blocks, part.delivered)
+        self._generations.recent.note(blocks)
+        out += blocks
         allowed.left -= len(data)
         allowed.blocked = part.read_to < limit
 
-    def _read_missed(self, part: _Missed, allowed: _Budget, now_ns: int, out: Delivery) -> None:
-        while allowed.left > 0:
-            try:
-                cutter, data = next(part.steps)
-            except StopIteration as end:
-                self._report_missed(part, bool(end.value), out)
-                self._chain.remove(part)
-                return
-            if cutter is not part.cutter:
-                if part.cutter.copy:
-                    self._cut_off(part.cutter, out)
-                part.cutter = cutter
-            out += cutter.feed(data)
-            self._status = replace(self._status, last_read_ns=now_ns)
-            allowed.left -= len(data) or _SKIP_COST
-        allowed.blocked = True
-
-    def _report_missed(self, part: _Missed, found: bool, out: Delivery) -> None:
-        gap = part.gap
-        if not found:
+    def _read_copy(self, part: CopyReader, allowed: _Budget, out: Delivery) -> None:
+        blocks, allowed.left = part.read(allowed.left)
+        if blocks:
+            self._status = replace(self._status, last_read_ns=self._ticked_ns)
+        out += blocks
+        if allowed.left == 0:
+            allowed.blocked = True
+            return
+        self._chain.remove(part)
+        self._generations.note(part)
+        if part.failure is not None:
+            out.append(Gap(self._status.name, part.cutter.offset, part.failure, None))
+        elif (gap := cut_off(part.cutter)) is not None:
             out.append(gap)
-        elif part.found is not None:
-            # what the copy left unfinished belongs to the same loss
-            out.append(replace(gap, offset=part.cutter.offset, reason=part.found, size=None))
-        else:
-            self._cut_off(part.cutter, out)
+        if part.reached is not None:
+            self._generations.past.append(part.reached[0])
+            self._status = replace(self._status, rotations=self._status.rotations + 1)
 
-    def _cut_off(self, cutter: LineCutter, out: Delivery) -> None:
-        if cutter.held:
-            reason = "the rotated file ends in the middle of a line"
-            out.append(Gap(cutter.source, cutter.offset, reason, cutter.held))
+    def _truncated(self, part: OpenFile, reason: str, fd: int | None = None) -> None:
+        """The file is not the one we read any more: save what its copies hold, then begin anew.
 
-    def _truncated(self, part: OpenFile, out: Delivery) -> None:
-        """The file is not the one we read any more: save what its copies hold, then begin anew."""
+        Args:
+            fd: A new descriptor of it, where it was not open.
+        """
         self._status = replace(self._status, truncations=self._status.truncations + 1)
-        self._recover(part, "the file was truncated or overwritten in place", out)
-        part.restart(LineCutter(self._status.name))
-        part.copies_until_ns = newest_ns(rotated_files(self.path))
+        loss = self._loss_of(part, reason, part.mark.mtime_ns, in_place=True)
+        if fd is not None:
+            part.replace(fd)
+        part.restart(self._status.name)
+        self._chain.insert(self._chain.index(part), loss)
 
-    def _emptied_unseen(self, part: OpenFile) -> bool:
-        """Whether the file was filled, copied and truncated before we read a byte: nothing in it shows that."""
-        copies = [
-            copy
-            for copy in rotated_files(self.path)
-            if copy.stat.st_mtime_ns > part.copies_until_ns
-            and not copy.name.by_hand
-            and copy.identity not in self.identities
-            and not self._was_read(copy)
-        ]
-        if not copies:
-            return False
-        part.copies_until_ns = max(copy.stat.st_mtime_ns for copy in copies)
-        self._status = replace(self._status, truncations=self._status.truncations + 1)
-        name = self._status.name
-        gap = Gap(name, 0, "the file was truncated before it was read", None)
-        steps = whole(copies, name)
-        self._chain.insert(self._chain.index(part), _Missed(steps, LineCutter(name), gap, _BETWEEN))
-        return True
+    def _verify(self) -> None:
+        """Notice now what a read would notice: what the rotated files are copies of depends on it."""
+        for part in self._files:
+            if part.fd is not None:
+                part.look()
+                with contextlib.suppress(OSError):  # the read says so
+                    if part.take(0) is None:
+                        self._truncated(part, _TRUNCATED)
+                    elif part.may_be_emptied:
+                        self._emptied(part)
 
-    def _recover(self, part: OpenFile, reason: str, out: Delivery) -> None:
+    def _loss_of(self, part: OpenFile, reason: str, since_ns: int | None, *, in_place: bool) -> Loss:
         mark = part.mark
         lost = part.cutter.held + max(0, mark.size - mark.offset)
+        reason += _AWAY if part.resumed is not None else ""
         gap = Gap(self._status.name, part.cutter.offset, reason, lost or None)
-        copies = [
-            copy
-            for copy in rotated_files(self.path)
-            if copy.stat.st_mtime_ns >= mark.mtime_ns and copy.identity not in self.identities
-        ]
-        if not copies:
-            out.append(gap)
-            return
-        steps = missed(copies, mark, part.cutter)
-        self._chain.insert(self._chain.index(part), _Missed(steps, part.cutter, gap, _BETWEEN))
+        return Loss(mark, part.cutter, gap, part.read_to, since_ns, in_place, unseen=part.fd is None)
+
+    def _emptied(self, part: OpenFile) -> Loss:
+        """What the file held before we read a byte of it may be in copies."""
+        seen = part.seen or part.mark
+        emptied = not seen.in_file(part.pread)
+        part.note_content()
+        name = self._status.name
+        mark = replace(seen, size=seen.size if emptied else 0, offset=0, points=())
+        loss = Loss(mark, LineCutter(name), Gap(name, 0, _UNSEEN, None), 0, mark.mtime_ns, in_place=True)
+        self._chain.insert(self._chain.index(part), loss)
+        return loss
+
+    def _look_at_losses(self, out: Delivery) -> None:
+        """Open copies of what was lost just now, before anything else becomes of them."""
+        for loss in losses_in(self._chain):
+            if not loss.looked:
+                self._open_more(loss, out)
+
+    def _look_for_more(self, part: Loss | More, out: Delivery) -> bool:
+        """Open further copies to be read before going on; when there are none, say what is lost.
+
+        Returns:
+            Whether there are.
+        """
+        if self._open_more(part, out):
+            return True
+        self._chain.remove(part)
+        if isinstance(part, Loss):
+            gap = part.outcome()
+            out += [gap] if gap is not None else []
+            if part.mark.offset:
+                self._generations.past.append(part.mark)
+        return False
+
+    def _open_more(self, part: Loss | More, out: Delivery) -> bool:
+        at = self._chain.index(part)
+        later = next((each for each in self._chain[at:] if isinstance(each, OpenFile)), None)
+        parts, gaps = self._generations.unread(
+            self._chain,
+            since_ns=part.since_ns,
+            after=part.after if isinstance(part, More) else None,
+            before=later.identity if later is not None else None,
+            further=part.looked if isinstance(part, Loss) else True,
+        )
+        out += gaps
+        if isinstance(part, Loss):
+            part.looked = True
+            if not parts:
+                # one that was opened for another reason may be what is missing here
+                parts = [each for each in self._chain[at:] if isinstance(each, CopyReader) and not each.begun]
+        rest = [each for each in self._chain[at:] if each not in parts]
+        self._chain[at:] = [*parts, *rest]
+        return bool(parts)
 
     def _look_at_path(self, now_ns: int, out: Delivery) -> None:
         """Open what the path names now, if that is not the current file, and append it to the chain."""
@@ -313,21 +379,18 @@ class Follower:
         try:
             found = self.path.stat() if self._follow_symlinks else self.path.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            self._unpark(None, out)
+            self._find_parked(None, out)
             self._say(idle, f"{self.path} is not there: waiting for it")
             return
         except OSError as error:
             self._say(idle, f"{self.path} cannot be looked at: {error.strerror}; trying on")
             return
+        self._find_parked(found, out)
         current = self._current
-        if current is not None and current.fd is None and not current.unchanged(found):
-            self._unpark(found, out)
-            current = self._current
-            if current is not None and current.fd is None:
-                self._say("reading", f"{self.path} cannot be opened; trying on")
-                return
         if current is not None and current.identity == (found.st_dev, found.st_ino):
             self._say("reading")
+            if self._status.filesystem is not None and current.fd is not None:
+                self._reopen(current, now_ns)
             return
         why = refusal(self.path, found.st_mode)
         if why is not None:
@@ -341,148 +404,106 @@ class Follower:
             self._say(idle, f"{self.path} cannot be opened: {error.strerror}; trying on")
         else:
             self._say("reading")
-            self._succeed(fd, now_ns, out)
+            self._succeed(fd, out)
 
-    def _succeed(self, fd: int, now_ns: int, out: Delivery) -> None:
-        old = self._current
-        new = OpenFile(fd, LineCutter(self._status.name, *(self._start or (0, 1))))
-        if new.size < new.read_to:
-            reason = "the file is shorter than where reading was to begin: read from its start"
-            out.append(Gap(self._status.name, new.size, reason, None))
-            new.restart(LineCutter(self._status.name))
-        new.quiet_since_ns = now_ns
+    def _reopen(self, current: OpenFile, now_ns: int) -> None:
+        """Ask the server for the file as it is by now: other machines write to it, and the kernel caches."""
+        if 0 <= now_ns - self._reopened_ns < REOPEN_NS:
+            return
+        self._reopened_ns = now_ns
+        try:
+            fd = open_regular(self.path, follow_symlinks=self._follow_symlinks)
+        except (OSError, RefusedError):
+            return
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) == current.identity:
+            current.replace(fd)
+        else:
+            os.close(fd)
+
+    def _succeed(self, fd: int, out: Delivery) -> None:
+        """The path names another file than before."""
         if self._opened:
             self._status = replace(self._status, rotations=self._status.rotations + 1)
         else:
             self._opened = True
-            self._mark_older()
-        for part in self._chain:
-            if isinstance(part, OpenFile) and part.identity == new.identity:
+            self._generations.begin()
+        found = os.fstat(fd)
+        for part in self._files:
+            if part.identity == (found.st_dev, found.st_ino) and part.fd is not None:
                 # a rotated file was moved back: go on with it where we are
-                new.close()
+                os.close(fd)
                 self._chain.remove(part)
                 self._chain.append(part)
                 return
-        if old is not None:
-            old.quiet_since_ns = now_ns
-            self._append_unopened(old, new, now_ns)
-        new.copies_until_ns = newest_ns(rotated_files_at_start(self.path))
-        self._chain.append(new)
-
-    def _mark_older(self) -> None:
-        """What was rotated before we came is not ours to read, even where its writer still lingers on it."""
-        for file in rotated_files_at_start(self.path):
-            with contextlib.suppress(OSError, RefusedError):
-                if not file.gz:
-                    part = OpenFile(open_regular(file.path), LineCutter(self._status.name, file.stat.st_size))
-                    part.close()
-                    self._past.append(part.mark)
-
-    def _append_unopened(self, old: OpenFile, new: OpenFile, now_ns: int) -> None:
-        """Generations that came and went between two ticks, in order."""
-        for held in self._chain:
-            if isinstance(held, OpenFile):
-                held.look()
-        for _ in range(_SCANS):
-            later = self._later_than(old, new)
-            parts = [None if file.gz else self._open_unread(file) for file in later]
-            if all(file.gz or part is not None for file, part in zip(later, parts, strict=True)):
-                break
-            for part in parts:
-                if part is not None:
-                    part.close()
-            # a name changed hands while we looked: the next scan finds each file under its new one
-        else:
-            return
-        for file, part in zip(later, parts, strict=True):
-            self._status = replace(self._status, rotations=self._status.rotations + 1)
-            if part is not None:
-                part.quiet_since_ns = now_ns
-                self._chain.append(part)
-            else:
-                self._append_copy(file)
-
-    def _later_than(self, old: OpenFile, new: OpenFile) -> list[Rotated]:
-        """The rotated files between two generations that were never read, oldest first."""
-        files = [file for file in rotated_files(self.path) if not file.name.by_hand]
-        names = [file.identity for file in files]
-        if new.identity in names:
-            files = files[: names.index(new.identity)]
-        if old.identity in names:
-            files = files[names.index(old.identity) + 1 :]
-        else:
-            files = [file for file in files if file.stat.st_mtime_ns >= old.mark.mtime_ns]
-        return [file for file in files if file.identity not in self.identities and not self._was_read(file)]
-
-    def _open_unread(self, file: Rotated) -> OpenFile | None:
         try:
-            part = OpenFile(open_regular(file.path), LineCutter(self._status.name))
-        except (OSError, RefusedError):
-            return None
-        if part.identity != file.identity:
-            part.close()
-            return None
-        return part
-
-    def _append_copy(self, file: Rotated) -> None:
-        name = self._status.name
-        gap = Gap(name, 0, f"{safe(file.path.name)} could not be read to its end", None)
-        self._chain.append(_Missed(whole([file], name), LineCutter(name, copy=True), gap))
-
-    def _was_read(self, file: Rotated) -> bool:
-        if file.gz:
-            marks = [part.mark_as_is for part in self._chain if isinstance(part, OpenFile)]
-            return any(is_copy(file, mark) for mark in [*marks, *self._past])
-        return any(
-            file.identity == (mark.dev, mark.ino) and mark.offset > 0 and is_continued(file, mark)
-            for mark in self._past
-        )
-
-    def _unpark(self, found: os.stat_result | None, out: Delivery) -> None:
-        """Find the file that was given up: at its path, else under a rotated name, else in a copy."""
-        part = self._current
-        if part is None or part.fd is not None:
-            return
-        if found is not None and (found.st_dev, found.st_ino) == part.identity:
-            self._attach(part, self.path, None)
-            return
-        for file in rotated_files(self.path):
-            if file.identity == part.identity and self._attach(part, file.path, part.mark):
-                return
-        if found is not None:
-            self._past.append(part.mark)
-            self._recover(part, "the file was replaced and is gone", out)
-            self._chain.remove(part)
-
-    def _attach(self, part: OpenFile, path: Path, expected: Mark | None) -> bool:
-        try:
-            fd = open_regular(path, follow_symlinks=self._follow_symlinks)
-        except (OSError, RefusedError):
-            return False
-        stat = os.fstat(fd)
-        if (stat.st_dev, stat.st_ino) != part.identity or (
-            expected is not None and not expected.in_file(lambda size, offset: os.pread(fd, size, offset))
-        ):
+            new = self._open_new(fd, found, out)
+            new.note_content()
+        except OSError:
             os.close(fd)
-            return False
-        part.attach(fd)
-        return True
+            raise
+        old = self._current
+        self._chain.append(new)
+        if old is None:
+            return
+        old.quiet_ns = 0
+        self._verify()
+        self._look_at_losses(out)
+        parts, gaps = self._generations.unread(
+            self._chain, since_ns=old.mtime_ns, after=old.identity, before=new.identity
+        )
+        out += gaps
+        if parts:
+            self._chain[-1:] = [*parts, More(parts[-1].identity, old.mtime_ns), new]
+        files = sum(isinstance(part, OpenFile) for part in parts)
+        self._status = replace(self._status, rotations=self._status.rotations + files)
 
-    def _retire(self, now_ns: int, out: Delivery) -> None:
+    def _open_new(self, fd: int, found: os.stat_result, out: Delivery) -> OpenFile:
+        """The file that is at the path now, from where reading is to begin."""
+        name = self._status.name
+        offset, line = self._start
+        if offset > found.st_size:
+            out.append(Gap(name, found.st_size, _BEYOND, None))
+            offset, line = 0, 1
+        known = self._generations.known_as(fd) if offset == 0 else None
+        if known is not None:
+            # it was read before, under a rotated name perhaps, and was moved back
+            offset, line = known.offset, None
+        return OpenFile(fd, name, offset=offset, line=line)
+
+    def _find_parked(self, found: os.stat_result | None, out: Delivery) -> None:
+        """Find the files that were given up: at the path, else under a rotated name, else in a copy."""
+        parked = [part for part in self._files if part.fd is None]
+        if found is not None and len(parked) == len(self._chain) == 1 and parked[0].unchanged(found):
+            return
+        gone = []
+        for part in parked:
+            how, fd = self._finder.find(part, self._chain, found)
+            if how == "overwritten":
+                self._truncated(part, _TRUNCATED, fd)
+            elif how == "gone":
+                gone.append(part)
+        for part in (
+            gone if found is not None else ()
+        ):  # without a file at the path a rotation may be under way
+            at = self._chain.index(part)
+            in_place = is_here(part, found) or has_twin(part, self._chain)
+            # where another file follows, all between the two has been opened
+            last = at == len(self._chain) - 1 or isinstance(self._chain[at + 1], More)
+            since_ns = part.mark.mtime_ns if last else None
+            self._chain[at] = self._loss_of(part, _REPLACED, since_ns, in_place=in_place)
+        self._look_at_losses(out)
+
+    def _retire(self, out: Delivery) -> None:
         """Close rotated files that have been quiet long enough."""
-        for part in self._chain[:-1]:
-            if not isinstance(part, OpenFile) or part.look() > part.read_to:
+        for part in self._files:
+            if part is self._chain[-1] or part.fd is None or part.look() > part.read_to:
                 continue
             later = self._chain[self._chain.index(part) + 1 :]
             replaced = any(isinstance(other, OpenFile) and other.size > 0 for other in later)
-            quiet = replaced and now_ns - part.quiet_since_ns >= QUIET_NS
-            if quiet or len(self._chain) > _MAX_RETIRING:
+            if (replaced and part.quiet_ns >= QUIET_NS) or len(self._chain) > _MAX_RETIRING:
                 part.close()
-                self._past.append(part.mark)
-                self._cut_off(part.cutter, out)
+                self._generations.retire(part)
+                gap = cut_off(part.cutter)
+                out += [gap] if gap is not None else []
                 self._chain.remove(part)
-
-
-def newest_ns(files: Sequence[Rotated]) -> int:
-    """The latest modification time among rotated files, -1 for none."""
-    return max((file.stat.st_mtime_ns for file in files), default=-1)

@@ -31,6 +31,11 @@ class LineCutter:
         self._long_length = 0
 
     @property
+    def line(self) -> int | None:
+        """Number of the held line, None when unknown."""
+        return self._line
+
+    @property
     def held(self) -> int:
         """Bytes of the unfinished last line."""
         return self._long_length if self._long is not None else len(self._carry)

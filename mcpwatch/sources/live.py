@@ -1,4 +1,4 @@
-"""All that one live session follows: files, globs, folders and standard input, read fairly."""
+"""All that one live session follows: files, globs, folders, standard input and addresses, read fairly."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from mcpwatch.sources.address import Address, is_address, parse_address
 from mcpwatch.sources.block import SourceError
 from mcpwatch.sources.follow import READ_LIMIT, Delivery, Follower, SourceStatus
+from mcpwatch.sources.listen import Listening, ListenSource
+from mcpwatch.sources.place import Place
 from mcpwatch.sources.rotation import rotated_name
 from mcpwatch.sources.stdin import PipeSource
 from mcpwatch.text import safe
@@ -31,15 +34,16 @@ _BUSY_NS: Final = 2 * SECOND
 _SWEEP_NS: Final = SECOND // 4
 _FORGET_NS: Final = 60 * SECOND
 _COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz")
-_NOT_YET: Final = ("unix:", "tcp:", "redis:", "rediss:")
+_NOT_YET: Final = ("redis:", "rediss:")
 
-Start = Callable[[Path, str], tuple[int, int | None]]
+Start = Callable[[Path, str], tuple[int, int | None] | Place]
 """Where to begin in a file that is there at start-up, from its path and the source's name: (offset of a line, its
-number or None)."""
+number or None), or how far it was read before."""
 
 
 class _Source(Protocol):
-    more: bool
+    @property
+    def more(self) -> bool: ...
 
     @property
     def status(self) -> SourceStatus: ...
@@ -70,33 +74,41 @@ class LiveSet:
         follow_symlinks: bool = False,
         start: Start | None = None,
         stdin: int = 0,
+        listening: Listening | None = None,
     ) -> None:
-        """Take paths, globs, folders and `-`.
+        """Take paths, globs, folders, `-` and addresses.
 
         Args:
             start: Asked once for each file that is there now; without it files are read from their start.
                 A file that appears later is always read from its start.
             stdin: Descriptor that `-` reads from.
+            listening: How addresses are listened on; None: they are refused.
 
         Raises:
-            SourceError: A kind of source that there is none of.
+            SourceError: A kind of source that there is none of, or an address where nothing can be received.
         """
         self._follow_symlinks = follow_symlinks
         self._stdin = stdin
+        self._listening = listening
         self._scans: list[Callable[[], Iterator[Path]]] = []
         self._files: dict[Path, _Followed] = {}
-        self._pipes: list[_Followed] = []
+        self._streams: list[_Followed] = []
         self._names: set[str] = set()
         self._open: OrderedDict[Follower, None] = OrderedDict()
         self._next = 0
         self._scanned_ns: int | None = None
         self._data_ns: int | None = None
         self._wait_s = 0.0
+        start = start or (lambda path, name: (0, 1))
         given: list[Path] = []
-        for spec in specs:
-            self._sort_out(spec, given)
-        found = [path for scan in self._scans for path in scan()]
-        self._add([*given, *found], set(given), start or (lambda path, name: (0, 1)))
+        try:
+            for spec in specs:
+                self._sort_out(spec, given, start)
+            found = [path for scan in self._scans for path in scan()]
+            self._add([*given, *found], set(given), start)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def wait_s(self) -> float:
@@ -107,6 +119,13 @@ class LiveSet:
     def statuses(self) -> list[SourceStatus]:
         """How it goes with each source, as of the last tick."""
         return [followed.source.status for followed in self._all()]
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """How far each file was read, by the name of its source, as of the last tick."""
+        followers = [(followed.source.status.name, _follower(followed.source)) for followed in self._all()]
+        places = [(name, follower.place) for name, follower in followers if follower is not None]
+        return {name: place for name, place in places if place is not None}
 
     def tick(self, now_ns: int) -> Delivery:
         """Read what is new, a fair share from each source and at most 4 MiB in all. Never waits."""
@@ -147,20 +166,24 @@ class LiveSet:
         self._open.clear()
 
     def _all(self) -> list[_Followed]:
-        return [*self._pipes, *self._files.values()]
+        return [*self._streams, *self._files.values()]
 
     def _is_due(self, followed: _Followed, now_ns: int) -> bool:
         if followed.source.more or not 0 <= now_ns - followed.ticked_ns < _SWEEP_NS:
             return True
         last = followed.source.status.last_read_ns
-        return isinstance(followed.source, PipeSource) or (last is not None and now_ns - last < _BUSY_NS)
+        return isinstance(followed.source, PipeSource | ListenSource) or (
+            last is not None and now_ns - last < _BUSY_NS
+        )
 
-    def _sort_out(self, spec: str, given: list[Path]) -> None:
+    def _sort_out(self, spec: str, given: list[Path], start: Start) -> None:
         path = Path(spec)
         if spec == "-":
-            if not self._pipes:
-                self._pipes.append(_Followed(PipeSource(self._stdin)))
+            if "stdin" not in self._names:
+                self._streams.append(_Followed(PipeSource(self._stdin)))
                 self._names.add("stdin")
+        elif is_address(spec):
+            self._listen(parse_address(spec), start)
         elif spec.startswith(_NOT_YET):
             raise SourceError(f"{safe(spec)}: not in this version: follow a file or pipe into '-'")
         elif path.is_dir() and (self._follow_symlinks or not path.is_symlink()):
@@ -169,6 +192,23 @@ class LiveSet:
             self._scans.append(lambda: self._matching(spec))
         else:
             given.append(path)
+
+    def _listen(self, address: Address, start: Start) -> None:
+        if self._listening is None:
+            raise SourceError(f"{address.name}: nothing is received here: follow a file or pipe into '-'")
+        if address.name not in self._names:
+            source = ListenSource(
+                address, self._listening, lambda path, name: self._follow(path, name, start)
+            )
+            self._streams.append(_Followed(source))
+            self._names.add(address.name)
+
+    def _follow(self, path: Path, name: str, start: Start | None) -> Follower:
+        begun = start(path, name) if start is not None and self._is_readable(path) else (0, 1)
+        if isinstance(begun, Place):
+            return Follower(path, name, resume=begun, follow_symlinks=self._follow_symlinks)
+        offset, line = begun
+        return Follower(path, name, offset=offset, line=line, follow_symlinks=self._follow_symlinks)
 
     def _in_folder(self, folder: Path) -> Iterator[Path]:
         try:
@@ -221,8 +261,7 @@ class LiveSet:
             name = safe(path) if basenames[path.name] > 1 or plain in self._names else plain
             if name in self._names:
                 name = safe(path.absolute())
-            offset, line = start(path, name) if start is not None and self._is_readable(path) else (0, 1)
-            follower = Follower(path, name, offset=offset, line=line, follow_symlinks=self._follow_symlinks)
+            follower = self._follow(path, name, start)
             self._names.add(name)
             self._files[path] = _Followed(follower, found_by_scan=path not in given)
 
@@ -259,3 +298,9 @@ class LiveSet:
                     break
             else:
                 return
+
+
+def _follower(source: _Source) -> Follower | None:
+    if isinstance(source, ListenSource):
+        return source.follower
+    return source if isinstance(source, Follower) else None

@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from mcpwatch.sources.block import SourceError
 from mcpwatch.sources.lines import LineCutter
+from mcpwatch.sources.mark import TELLING, Mark, Trail, mark_of
 from mcpwatch.text import safe
-
-HEAD: Final = 1_024
-"""Bytes of a file's head that identify it, as far as they have been read."""
-MARKER: Final = 256
-"""Bytes before our offset that must still be there when we come back."""
 
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
@@ -26,9 +21,6 @@ _KINDS: Final = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
-
-Read = Callable[[int, int], bytes]
-"""Reads `size` bytes at `offset`: `read(size, offset)`."""
 
 
 class RefusedError(SourceError):
@@ -66,76 +58,76 @@ def open_regular(path: Path, *, follow_symlinks: bool = False) -> int:
     return fd
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a file was read, and by what to know it again: an inode alone is soon given to another file."""
-
-    dev: int
-    ino: int
-    offset: int
-    size: int
-    """Bytes that it had when it was last seen to be this file."""
-    mtime_ns: int
-    head: bytes
-    """Its first bytes, at most `HEAD`, never beyond `offset`."""
-    marker: bytes
-    """The bytes before `offset`, at most `MARKER`."""
-
-    def in_file(self, read: Read) -> bool:
-        """Whether a file begins with what was read."""
-        return (
-            read(len(self.head), 0) == self.head
-            and read(len(self.marker), self.offset - len(self.marker)) == self.marker
-        )
-
-
 class OpenFile:
-    """One generation of a followed path: an open file, how far it was read, and what identifies it.
+    """One generation of a followed path: how far it was read, and what identifies it.
 
     Attributes:
         fd: Its descriptor; None while it is parked.
-        read_to: Offset of the first byte not read yet.
-        size: Its size when last looked at.
-        quiet_since_ns: When it last gave data, or was found to be rotated away.
-        seen_empty: Whether it was empty when it was last read.
-        copies_until_ns: Time of the newest rotated file when this one began: later ones are copies of it.
+        cutter: Cuts what was read of it into lines.
+        trail: What was read of it.
+        delivered: Hashes of lines that may come again in it, and how often: it may be a copy.
+        quiet_ns: For how long it has given no data since it was rotated away.
+        seen: What it held when it was opened, or when its copies were last looked for.
     """
 
-    def __init__(self, fd: int, cutter: LineCutter) -> None:
+    def __init__(
+        self, fd: int, source: str, *, offset: int = 0, line: int | None = 1, copy: bool = False
+    ) -> None:
+        """Read on from `offset`, the first byte of line number `line` (None: unknown)."""
         self.fd: int | None = fd
-        self.cutter = cutter
-        self.read_to = cutter.offset
-        self.quiet_since_ns = 0
-        self.copies_until_ns = -1
-        self.seen_empty = False
-        self._stat = self._verified = os.fstat(fd)
-        self.head = self._pread(min(HEAD, self.read_to), 0)
-        self.marker = self._pread(min(MARKER, self.read_to), max(0, self.read_to - MARKER))
+        self._stat: os.stat_result | Mark = os.fstat(fd)
+        self._verified: os.stat_result | Mark = self._stat
+        self.cutter = LineCutter(source, offset, line, copy=copy)
+        self.trail = Trail.at(self.pread, offset) if offset else Trail()
+        self.resumed: Mark | None = None
+        self.delivered: Counter[int] = Counter()
+        self.quiet_ns = 0
+        self.seen: Mark | None = None
         self._head_checked_ns = -1
+
+    @classmethod
+    def parked(cls, mark: Mark, offset: int, line: int | None, source: str) -> Self:
+        """A file that another process read as far as the mark, to be found, and read on from `offset`."""
+        part = cls.__new__(cls)
+        part.fd = None
+        part._stat = part._verified = part.resumed = mark
+        part.cutter = LineCutter(source, offset, line)
+        part.trail = Trail()
+        part.trail.offset = part.trail.line_offset = offset
+        part.delivered = Counter()
+        part.quiet_ns, part._head_checked_ns = 0, -1
+        part.seen = None if mark.telling else mark
+        return part
 
     @property
     def identity(self) -> tuple[int, int]:
         """Device and inode."""
-        return self._stat.st_dev, self._stat.st_ino
+        return identity_of(self._stat)
 
     @property
     def size(self) -> int:
         """Size in bytes when last looked at."""
-        return self._stat.st_size
+        return self._stat.size if isinstance(self._stat, Mark) else self._stat.st_size
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it had been written to, as of the last read that found it to be still the same."""
+        return mtime_of(self._verified)
+
+    @property
+    def read_to(self) -> int:
+        """Offset of the first byte not read yet."""
+        return self.trail.offset
 
     @property
     def mark(self) -> Mark:
         """What to know this file by, as of the last read that found it to be still the same."""
-        seen = self._verified
-        size = max(seen.st_size, self.read_to)
-        return Mark(*self.identity, self.read_to, size, seen.st_mtime_ns, self.head, self.marker)
+        return self.resumed or self.trail.mark(self._verified)
 
     @property
-    def mark_as_is(self) -> Mark:
-        """The mark with the size and head that the file has by now, read or not."""
-        if self.fd is None:
-            return self.mark
-        return replace(self.mark, size=self.size, head=self._pread(HEAD, 0))
+    def line_mark(self) -> Mark:
+        """The same as of the beginning of the line that is not finished yet."""
+        return self.trail.mark(self._verified, line=True)
 
     def look(self) -> int:
         """Ask the system for the file's size and times; returns the size."""
@@ -147,9 +139,13 @@ class OpenFile:
     def unchanged(self, now: os.stat_result) -> bool:
         """Whether nothing happened to the file since it was last read to its end."""
         then = self._verified
-        return (then.st_dev, then.st_ino, then.st_size, then.st_mtime_ns, then.st_ctime_ns) == (
-            (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-        ) and self.read_to == now.st_size
+        return (
+            not isinstance(then, Mark)
+            and identity_of(then) == identity_of(now)
+            and (then.st_size, then.st_mtime_ns, then.st_ctime_ns)
+            == (now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+            and self.read_to == now.st_size
+        )
 
     def take(self, want: int) -> bytes | None:
         """Read up to `want` bytes on; None when what was read before is no longer there.
@@ -157,28 +153,50 @@ class OpenFile:
         The bytes before our place come with the same read, so that nothing can slip in between the check and
         the use. A truncated file never has all of them; a refilled one has others.
         """
-        behind = len(self.marker)
-        data = self._pread(behind + want, self.read_to - behind)
-        if data[:behind] != self.marker or not self._head_holds():
+        behind = len(self.trail.marker)
+        data = self.pread(behind + want, self.read_to - behind)
+        if data[:behind] != self.trail.marker or not self._head_holds():
             return None
         self._verified = self._stat
-        fresh = data[behind:]
-        if fresh:
-            self.head += fresh[: max(0, HEAD - len(self.head))]
-            self.marker = data[-MARKER:]
-            self.read_to += len(fresh)
-        return fresh
+        if len(data) > behind:
+            self.trail.pass_over(data, behind)
+        return data[behind:]
 
-    def restart(self, cutter: LineCutter) -> None:
+    def restart(self, source: str) -> None:
         """The same descriptor now holds other content: read it from its first byte."""
-        self.cutter = cutter
-        self.read_to = 0
-        self.seen_empty = True
-        self.head = self.marker = b""
+        self.cutter, self.trail, self.resumed = LineCutter(source), Trail(), None
         self._verified = self._stat
+        self.note_content()
 
-    def attach(self, fd: int) -> None:
-        """Come back from being parked, with a descriptor of the same inode."""
+    def note_content(self) -> None:
+        """Remember what it holds, to see a change before anything is read of it."""
+        assert self.fd is not None
+        self.seen = mark_of(self.fd)
+
+    @property
+    def may_be_emptied(self) -> bool:
+        """Whether it may have been truncated while too little of it was read for the read to show that."""
+        if self.seen is None or self.fd is None or self.seen.mtime_ns == mtime_of(self._stat):
+            return False
+        unknown = self.trail.line_offset == 0 and self.read_to < TELLING
+        return unknown and not (self.seen.telling and self.seen.in_file(self.pread))
+
+    def attach(self, fd: int) -> bool:
+        """Come back from being parked; whether the file begins with what was read (else nothing is changed)."""
+
+        def read(size: int, offset: int) -> bytes:
+            return os.pread(fd, size, offset)
+
+        if not self.mark.in_file(read):
+            return False
+        if self.resumed is not None:
+            self.trail, self.resumed = Trail.at(read, self.read_to), None
+        self.replace(fd)
+        return True
+
+    def replace(self, fd: int) -> None:
+        """Take another descriptor of the same file."""
+        self.close()
         self.fd = fd
         self._stat = os.fstat(fd)
         self._head_checked_ns = -1
@@ -189,12 +207,24 @@ class OpenFile:
             os.close(self.fd)
             self.fd = None
 
+    def pread(self, size: int, offset: int) -> bytes:
+        """Bytes of the file, fewer at its end."""
+        assert self.fd is not None
+        return os.pread(self.fd, size, offset)
+
     def _head_holds(self) -> bool:
+        assert not isinstance(self._stat, Mark)
         if self._stat.st_mtime_ns == self._head_checked_ns:
             return True
         self._head_checked_ns = self._stat.st_mtime_ns
-        return self._pread(len(self.head), 0) == self.head
+        return self.pread(len(self.trail.head), 0) == self.trail.head
 
-    def _pread(self, size: int, offset: int) -> bytes:
-        assert self.fd is not None
-        return os.pread(self.fd, size, offset)
+
+def identity_of(found: os.stat_result | Mark) -> tuple[int, int]:
+    """Device and inode."""
+    return found.identity if isinstance(found, Mark) else (found.st_dev, found.st_ino)
+
+
+def mtime_of(found: os.stat_result | Mark) -> int:
+    """When it was last written to, ns since the epoch."""
+    return found.mtime_ns if isinstance(found, Mark) else found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Opens saved logs for replay: plain, gzip, and whole rotation sets as one log."""
+"""Opens saved logs for replay: plain, gzip, zstd, and whole rotation sets as one log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mcpwatch.sources.block import Block, SourceError
-from mcpwatch.sources.gunzip import GzipStream
+from mcpwatch.sources.compressed import CompressedStream, compression_of
 from mcpwatch.sources.lines import LineCutter
 from mcpwatch.sources.rotation import oldest_first, rotated_name
 from mcpwatch.text import safe
@@ -18,8 +18,7 @@ from mcpwatch.text import safe
 BLOCK: Final = 1 << 18
 """Bytes of a log read at a time."""
 _LOOK: Final = 8_192
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_SUFFIXES: Final = (".gz", ".zst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class _File:
     path: Path
     size: int
     mtime_ns: int
-    gz: bool
+    compressed: bool
 
 
 class SavedLog:
@@ -41,7 +40,7 @@ class SavedLog:
         """Short name, unique among the logs that were opened together."""
         self._files = tuple(files)
         self._done = 0
-        self._stream: GzipStream | None = None
+        self._stream: CompressedStream | None = None
         self._plain_read = 0
 
     @property
@@ -61,36 +60,46 @@ class SavedLog:
 
     @property
     def seekable(self) -> bool:
-        """Whether `blocks` can begin anywhere without reading what is before: not in gzip."""
-        return not any(file.gz for file in self._files)
+        """Whether `blocks` can begin anywhere without reading what is before: not in gzip and zstd."""
+        return not any(file.compressed for file in self._files)
 
     def blocks(self, start: int = 0, line: int | None = 1) -> Iterator[Block]:
         """Read on from byte `start`, the first of a line, which is number `line` (None: unknown).
 
+        Of a file that is broken, what comes before the broken byte is given, and then the later files of the set;
+        behind a break line numbers are unknown, and offsets count what could be read.
+
         Raises:
-            SourceError: A file can't be read (any more), or is broken gzip: then when the broken byte is
-                reached, after all that comes before it.
+            SourceError: At the end: a file can't be read (any more), or is broken gzip or zstd.
         """
         self._done = self._plain_read = 0
         cutter = LineCutter(self.name, start, line)
         skip = start
+        broken: list[SourceError] = []
         for file in self._files:
             passed = 0
-            for dropped, data in self._chunks(file, skip):
-                passed += dropped
-                yield from cutter.feed(data)
+            try:
+                for dropped, data in self._chunks(file, skip):
+                    passed += dropped
+                    yield from _written(cutter.feed(data), file)
+            except SourceError as error:
+                broken.append(error)
             skip -= passed
             # a rotation never cuts a line on purpose: what has no newline here is a line that was not finished
-            yield from cutter.finish()
+            yield from _written(cutter.finish(), file)
+            if broken:
+                cutter = LineCutter(self.name, cutter.offset, None)
             self._stream, self._plain_read = None, 0
             self._done += file.size
+        if broken:
+            raise broken[0] if len(broken) == 1 else SourceError("; ".join(map(str, broken)))
 
     def _chunks(self, file: _File, skip: int) -> Iterator[tuple[int, bytes]]:
         """The file's bytes without the first `skip`, each chunk with how many were dropped before it."""
         fd = _open(file.path)
         try:
-            if file.gz:
-                self._stream = GzipStream(fd, file.path)
+            if file.compressed:
+                self._stream = CompressedStream(fd, file.path)
                 while data := self._stream.read():
                     dropped = min(skip, len(data))
                     skip -= dropped
@@ -127,12 +136,19 @@ def open_saved(paths: Sequence[Path]) -> list[SavedLog]:
     return logs
 
 
+def _written(blocks: list[Block], file: _File) -> Iterator[Block]:
+    """Blocks that know when their file was last written."""
+    for block in blocks:
+        block.written_ns = file.mtime_ns
+        yield block
+
+
 def _log_path(path: Path) -> Path:
     """The log that a file belongs to: itself, or what it was called before it was rotated and compressed."""
     rotated = rotated_name(path.name)
     if rotated is not None:
         return path.with_name(rotated.base)
-    return path.with_suffix("") if path.suffix == ".gz" else path
+    return path.with_suffix("") if path.suffix in _SUFFIXES else path
 
 
 def _age(file: _File) -> tuple[int, int, int, str]:
@@ -167,14 +183,16 @@ def _inspect(path: Path) -> _File:
     try:
         head = os.pread(fd, _LOOK, 0)
         found = os.fstat(fd)
+        compressed = compression_of(head) is not None
+        if compressed:
+            CompressedStream(fd, path)  # says it now if a library is missing
     except OSError as error:
         raise SourceError(f"{safe(path)}: cannot be read: {error.strerror}") from error
     finally:
         os.close(fd)
-    if head.startswith(_ZSTD_MAGIC) or path.suffix == ".zst":
-        raise SourceError(f"{safe(path)}: zstd is not read in this version: decompress with zstd -d first")
-    gz = head.startswith(_GZIP_MAGIC)
     # leading NULs are what a crash or a truncation leaves at the start of a log, and lines may hold some
-    if not gz and b"\0" in head.lstrip(b"\0") and b"\n" not in head:
-        raise SourceError(f"{safe(path)}: looks binary: give an audit log in text, or that text in .gz")
-    return _File(path, found.st_size, found.st_mtime_ns, gz)
+    if not compressed and b"\0" in head.lstrip(b"\0") and b"\n" not in head:
+        raise SourceError(
+            f"{safe(path)}: looks binary: give an audit log in text, or that text in .gz or .zst"
+        )
+    return _File(path, found.st_size, found.st_mtime_ns, compressed)

@@ -173,8 +173,8 @@ class FakeFeed:
         """The newest picture."""
         source = SourceRow(
             self.text("audit.jsonl"), self.text("/var/log/mcp/audit.jsonl"), "waiting" if self.empty else "reading",
-            self.text(""), Counters(lines=1_204_331 + len(self.events), understood=1_204_328, not_understood=3,
-                                    events=len(self.events)),
+            self.text(""), Counters(lines=1_204_331 + len(self.events), understood=1_204_328 + len(self.events),
+                                    not_understood=3, events=len(self.events)),
             safe("native"), (("timestamp", 60, 60), ("tool and parameters", 60, 60), ("client or session", 60, 60),
                              ("status", 60, 60), ("execution time", 41, 60)), 0, 412.0,
         )  # fmt: skip

@@ -106,7 +106,7 @@ def test_enable_and_disable_switch_a_listed_tool(home: Home) -> None:
 def test_a_dry_run_shows_the_diff_and_writes_nothing(home: Home) -> None:
     done = home.run("revoke", "key_0001", *WHY, "--dry-run")
     assert done.returncode == 0
-    assert '+   - {key: "key_0001"' in done.stdout
+    assert '+   - {key: "key_0001", at: now, ' in done.stdout
     assert "nothing was written" in done.stdout
     assert policy(home).read_bytes() == HAND_WRITTEN
     assert sorted(path.name for path in home.folder.iterdir()) == ["policy.yaml"]
@@ -135,6 +135,18 @@ def test_unlock_ends_a_lockout_and_leaves_it_to_the_ladder(home: Home) -> None:
     assert home.run("unlock", *who, *WHY).stdout.startswith("already so: ")
     assert home.run("lock", *who, *WHY).returncode == 0
     assert [entry.until - entry.at for entry in load(policy(home)).lockouts][1:] == [15 * MINUTE]
+
+
+def test_half_a_lockout_is_not_unlocked_and_it_is_said_what_is(home: Home) -> None:
+    who = ["--key", "key_0001", "--ip", "203.0.113.9"]
+    assert home.run("lock", *who, *WHY).returncode == 0
+    before = policy(home).read_bytes()
+    done = home.run("unlock", "--key", "key_0001", *WHY)
+    assert done.returncode == 4
+    assert "mcpwatch unlock --key key_0001 --ip 203.0.113.9 --reason WHY" in done.stderr
+    assert policy(home).read_bytes() == before
+    assert home.run("unlock", *who, *WHY).returncode == 0
+    assert home.run("unlock", "--key", "key_0001", *WHY).stdout.startswith("already so: ")
 
 
 def test_the_ladder_says_how_long_a_lockout_is_and_for_overrules_it(home: Home) -> None:

@@ -58,7 +58,7 @@ def test_help_has_examples_that_begin_with_the_command(home: Home, command: str)
         (["replay", "absent.jsonl"], 3, "absent.jsonl: there is no such file"),
         (["replay", "."], 3, "is a directory"),
         (["inspect", "absent.jsonl"], 3, "absent.jsonl: there is no such file"),
-        (["tail", "tcp://127.0.0.1:9"], 3, "not in this version"),
+        (["tail", "redis://127.0.0.1:9"], 3, "not in this version"),
         (["replay", DEMO, "--policy", "absent.yaml"], 3, "absent.yaml: no such policy file"),
         (["replay", DEMO, "--formats", "absent"], 3, "absent"),
         (["rules", "show", "nonsense"], 2, "there is no rule 'nonsense'"),

@@ -16,7 +16,7 @@ from textual.filter import LineFilter
 from mcpwatch.console import ConsoleApp
 from mcpwatch.console.clipboard import copy_lines
 from mcpwatch.console.lines import cells, fit, fit_line, spark, wrap
-from mcpwatch.console.terminal import PrintableOnly, printable
+from mcpwatch.console.wall import PrintableOnly, printable
 from mcpwatch.text import SafeText, safe
 from tests.functional.console_feed import HOSTILE, MARKER, FakeFeed
 from tests.functional.test_console_app import main_screen, type_keys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pyte
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,10 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 
+from mcpwatch.console.wall import own_only
 from mcpwatch.console.wire import thrifty
+from mcpwatch.text import plain_output
+from tests.terminal.hostile import OWN, PAYLOADS
 
 COLOURS = st.sampled_from([None, "default", "red", "bright_blue", "#123456", "#abcdef", "color(99)"])
 FLAGS = st.sampled_from([None, True])
@@ -57,3 +62,25 @@ def test_a_style_that_stays_is_sent_once() -> None:
     """The point of it all."""
     piece = "\x1b[38;2;1;2;3;48;2;4;5;6mx\x1b[0m"
     assert thrifty(piece * 10) == "\x1b[38;2;1;2;3;48;2;4;5;6m" + "x" * 10 + "\x1b[0m"
+
+
+@given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from(PAYLOADS)), max_size=12))
+def test_only_the_console_s_own_sequences_are_written(parts: list[str]) -> None:
+    """Whatever somebody passes to the driver; and filtering twice changes nothing more."""
+    out = own_only("".join(parts))
+    assert OWN.sub("", out).replace("\n", "").isprintable()
+    assert own_only(out) == out
+
+
+def test_what_rich_draws_passes_the_wall_as_it_is() -> None:
+    data = CONSOLE._render_buffer([Segment("╭─ \u4e16 ✓", Style(color="#123456", bold=True)), Segment("\n")])
+    frame = f"\x1b[?2026h\x1b[3;1H{data}\x1b[?25l\x1b[>25u\x1b[?2048$p\x1b]52;c;eA==\x07\x1b[<u\x1b[?2026l"
+    assert own_only(frame) == frame
+
+
+@given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from(PAYLOADS)), max_size=12))
+def test_headless_output_holds_nothing_that_a_terminal_obeys(parts: list[str]) -> None:
+    """The last wall of standard output: only line ends, tabs and colours are left."""
+    out = plain_output("".join(parts))
+    assert all(piece.isprintable() for piece in re.split(r"\x1b\[[0-9;]*m|[\n\t]", out))
+    assert plain_output("a\tb\n\x1b[1;31mred\x1b[0m ✓") == "a\tb\n\x1b[1;31mred\x1b[0m ✓"

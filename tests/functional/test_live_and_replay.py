@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpwatch.monitor.live import begin
+from mcpwatch.monitor.begin import begin
 from mcpwatch.monitor.monitor import Monitor, Settings
 from mcpwatch.monitor.pipeline import Reading
 from mcpwatch.policy.file import PolicyFile
@@ -155,9 +155,9 @@ def test_a_start_near_the_end_is_at_the_start_of_a_line(
     starts = {30 * len(lines[0]) + len(long_line) + n * len(line) for n, line in enumerate(lines[30:])}
     monitor = Monitor(PolicyFile(None), Reading(), Settings(tmp_path), lambda: now)
     for back in (*range(tail - 2 * len(lines[0]), tail + 1, 7), tail + len(long_line) // 2):
-        monkeypatch.setattr("mcpwatch.monitor.live.NEAREST_START", back)
-        offset, line, _ = begin(monitor, log, "a.jsonl", 0, cap=True)
-        assert line is None
+        monkeypatch.setattr("mcpwatch.monitor.begin.NEAREST_START", back)
+        offset, line = begin(monitor, log, "a.jsonl", 0, cap=True)[:2]
+        assert line == 1 + log.read_bytes()[:offset].count(b"\n")
         assert offset == min(start for start in starts if start >= size - back)
 
 

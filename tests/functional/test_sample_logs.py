@@ -184,6 +184,7 @@ def test_the_broken_log_is_hard_to_read_in_every_way() -> None:
     reader = replay("broken.jsonl").reader
     assert reader.reasons.keys() == {
         "not JSON",
+        "in syslog 3164: not JSON",
         "JSON nested too deep",
         "JSON, but not an object",
         "no field of it is known",

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyte
+
 PROGRAM = Path(__file__).with_name("console_program.py")
 
 
@@ -35,18 +37,39 @@ class Terminal:
                 os.chdir(cwd)
             environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(env or {})}
             for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_DRIVER", "TEXTUAL"):
-                environment.pop(name, None)
+                if name not in (env or {}):
+                    environment.pop(name, None)
             os.execve(command[0], command, environment)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        self.resize(*size)
         self.output = b""
+        self.keys = 0
+        """Bytes of keys that were sent."""
         self.status: int | None = None
 
+    def resize(self, width: int, height: int) -> None:
+        """Make the window another size; the console is told by SIGWINCH."""
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def picture(self, size: tuple[int, int], since: int = 0) -> list[str]:
+        """The rows on the screen, as far as they were drawn since some byte of the output."""
+        screen = pyte.Screen(*size)
+        pyte.ByteStream(screen).feed(self.output[since:])
+        return list(screen.display)
+
+    def wait_shown(self, text: str, size: tuple[int, int] = (120, 40), since: int = 0) -> str:
+        """Read until a text is on the screen, as far as it was drawn since; the screen then."""
+        end = time.monotonic() + 40
+        while text not in (shown := "\n".join(self.picture(size, since))):
+            assert time.monotonic() < end, f"{text!r} did not come; on the screen is\n{shown}"
+            self.read(0.1)
+        return shown
+
     def read(self, seconds: float) -> bytes:
-        """All that comes within a time."""
+        """All that comes within a time; with 0, what is there now."""
         end = time.monotonic() + seconds
         new = b""
-        while (left := end - time.monotonic()) > 0:
-            if select.select([self.fd], [], [], left)[0]:
+        while (left := end - time.monotonic()) > 0 or not seconds:
+            if select.select([self.fd], [], [], max(left, 0))[0]:
                 try:
                     data = os.read(self.fd, 65_536)
                 except OSError:
@@ -54,10 +77,12 @@ class Terminal:
                 if not data:
                     break
                 new += data
+            elif not seconds:
+                break
         self.output += new
         return new
 
-    def read_until(self, text: bytes, seconds: float = 15.0) -> None:
+    def read_until(self, text: bytes, seconds: float = 40.0) -> None:
         """Read until something is there; fails when it does not come."""
         end = time.monotonic() + seconds
         start = max(0, len(self.output) - len(text))
@@ -75,16 +100,30 @@ class Terminal:
 
     def send(self, keys: bytes, pause: float = 0.1) -> None:
         """Press keys."""
-        os.write(self.fd, keys)
+        left = keys
+        os.set_blocking(self.fd, False)
+        while left and not self.ended(0):
+            _, ready, _ = select.select([], [self.fd], [], 0.05)
+            try:
+                left = left[os.write(self.fd, left[:1024]) if ready else 0 :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                return
+            if left:
+                self.read(0.0)
+        self.keys += len(keys)
         self.read(pause)
 
     def ended(self, seconds: float) -> bool:
         """Whether the console ends within a time."""
         end = time.monotonic() + seconds
-        while self.status is None and time.monotonic() < end:
+        while self.status is None:
             done, status = os.waitpid(self.pid, os.WNOHANG)
             if done:
                 self.status = status
+            elif time.monotonic() >= end:
+                break
             elif self.fd >= 0:
                 self.read(0.05)
             else:

@@ -7,6 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from mcpwatch.data import shipped
 from tests.functional.program import attack_of_today
 from tests.terminal.tmux import Tmux, needs_tmux, terminal
@@ -29,6 +31,7 @@ def confirm(tmux: Tmux) -> None:
     tmux.press("Enter", then="written  re")
 
 
+@pytest.mark.slow
 def test_the_demo_can_be_won(tmp_path: Path) -> None:
     """In a small and in a large terminal, which run at the same time because the story takes its time."""
     small, large = tmp_path / "small", tmp_path / "large"
@@ -76,6 +79,7 @@ def win(tmux: Tmux) -> None:
     assert log.read_bytes().count(b"\n") > 50
 
 
+@pytest.mark.slow
 def test_a_replay_is_gone_through_with_keys(tmp_path: Path) -> None:
     with terminal(tmp_path, (120, 40)) as tmux:
         tmux.run("mcpwatch", "replay", SAMPLES / "demo-incident.jsonl", "--policy", POLICY)
@@ -112,6 +116,7 @@ def _read(screen: str) -> int:
     return int(found[1].replace(",", ""))
 
 
+@pytest.mark.slow
 def test_a_missing_log_is_waited_for_and_then_shown(tmp_path: Path) -> None:
     with terminal(tmp_path, (80, 24)) as tmux:
         tmux.run("mcpwatch", "tail", "missing.jsonl", "--policy", POLICY)
@@ -141,6 +146,7 @@ def test_a_pipe_is_read_while_keys_come_from_the_terminal(tmp_path: Path) -> Non
         tmux.left(0)
 
 
+@pytest.mark.slow
 def test_any_size_is_drawn_and_a_storm_of_sizes_survived(tmp_path: Path) -> None:
     """Down to a few cells; after it, the screen is as it was."""
     with terminal(tmp_path, (40, 10)) as tmux:
@@ -159,6 +165,7 @@ def test_any_size_is_drawn_and_a_storm_of_sizes_survived(tmp_path: Path) -> None
         tmux.left(0)
 
 
+@pytest.mark.slow
 def test_sigterm_gives_the_terminal_back(tmp_path: Path) -> None:
     with terminal(tmp_path, (80, 24)) as tmux:
         (tmp_path / "a.jsonl").write_bytes(b"".join(attack_of_today()[:20]))

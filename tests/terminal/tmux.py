@@ -28,7 +28,7 @@ class Tmux:
         self.folder = folder
         (folder / "home").mkdir(exist_ok=True)
         self._socket = str(folder / "tmux.sock")
-        keep = {name: os.environ[name] for name in ("PATH", "TZ") if name in os.environ}
+        keep = {name: os.environ[name] for name in ("PATH", "TZ", "PYTHONPATH") if name in os.environ}
         self._env = keep | {"HOME": str(folder / "home"), "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
         (folder / "tmux.conf").write_text(
             "set -s set-clipboard on\nset -g allow-rename on\nset -s escape-time 5\n"

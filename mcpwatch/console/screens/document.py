@@ -100,7 +100,7 @@ class DocumentScreen(ConsoleScreen):
 
     def do_back(self) -> None:
         """Close."""
-        self.app.pop_screen()
+        self.console_app.close_screen(self)
 
     def do_up(self) -> None:
         """One line up."""

@@ -11,15 +11,15 @@ from mcpwatch.console.screens.document import DocumentScreen, Part, heading
 from mcpwatch.response.confirm import sentence
 from mcpwatch.response.plan import Target
 from mcpwatch.snapshot import AlertRow, IncidentDetail, LockoutRow
-from mcpwatch.text import safe
+from mcpwatch.text import SafeText, safe
 from mcpwatch.times import clock_time, format_duration, iso
 
 
 def _facts(detail: IncidentDetail, width: int, local: bool) -> list[Part]:
     row = detail.row
     first, last = (clock_time(ns, local=local, millis=True) for ns in (row.first_ns, row.last_ns))
-    limit = detail.limit + (f" (most seen: {detail.peak:,})" if detail.peak is not None else "")
-    outcomes = "  ".join(f"{name} {count:,}" for name, count in detail.outcomes)
+    limit = safe(detail.limit) + (f" (most seen: {detail.peak:,})" if detail.peak is not None else "")
+    outcomes = "  ".join(f"{safe(name)} {count:,}" for name, count in detail.outcomes)
     when = f"{iso(row.first_ns)[:10]} {first} to {last}, {format_duration(row.last_ns - row.first_ns)}"
     texts = (
         ("why", detail.why, "bold"),
@@ -36,19 +36,19 @@ def _facts(detail: IncidentDetail, width: int, local: bool) -> list[Part]:
         ("at limit", limit_words(detail), "dim"),
         *(("tuned" if not number else "", text, "text") for number, text in enumerate(detail.tuned)),
         ("rule file", detail.place or "", "dim"),
-        ("tags", " ".join(detail.tags), "dim"),
-        ("id", row.id, "dim"),
+        ("tags", safe(" ".join(detail.tags)), "dim"),
+        ("id", safe(row.id), "dim"),
     )
     return [
         (line, None) for label, text, role in texts if text for line in paragraph(label, text, width, role)
     ]
 
 
-def rate_words(detail: IncidentDetail) -> str:
+def rate_words(detail: IncidentDetail) -> SafeText:
     """How often the rule fired: `session-rate: 340 hits, 12 incidents of 9 subjects in 4 h of log; 85 an hour`."""
     rate = detail.rate
     if rate is None:
-        return ""
+        return safe("")
     more = "+" if rate.capped else ""
     found = (
         _some(rate.hits, "hit"),
@@ -59,14 +59,14 @@ def rate_words(detail: IncidentDetail) -> str:
         words += f" in {rate.hours:,} h of log"
     if rate.hours > 1:
         words += f"; {rate.hits / rate.hours:,.1f} an hour"
-    return words + (f"; most seen {rate.peak:,} {rate.unit}" if rate.peak is not None else "")
+    return safe(words + (f"; most seen {rate.peak:,} {rate.unit}" if rate.peak is not None else ""))
 
 
-def limit_words(detail: IncidentDetail) -> str:
+def limit_words(detail: IncidentDetail) -> SafeText:
     """What there would be at higher limits: `10: 300 hits, 41: quiet`."""
     rate = detail.rate
     limits = rate.limits if rate is not None else ()
-    return ", ".join(f"{limit:,}: {_some(hits, 'hit') if hits else 'quiet'}" for limit, hits in limits)
+    return safe(", ".join(f"{limit:,}: {_some(hits, 'hit') if hits else 'quiet'}" for limit, hits in limits))
 
 
 def _some(count: int, what: str, more: str = "") -> str:
@@ -116,7 +116,7 @@ def incident_parts(detail: IncidentDetail, width: int, *, local: bool) -> list[P
     if detail.runbook:
         parts += heading("What to do", width)
         for number, step in enumerate(detail.runbook, 1):
-            rows_ = wrap(step, width - 4)
+            rows_ = wrap(safe(step), width - 4)
             parts += [
                 (((f"{number:>2}. " if not i else "    ", "key"), *row), None) for i, row in enumerate(rows_)
             ]

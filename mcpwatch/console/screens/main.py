@@ -22,7 +22,7 @@ from mcpwatch.event import REFUSALS
 from mcpwatch.filter import FilterError
 from mcpwatch.response.plan import Target
 from mcpwatch.snapshot import Snapshot
-from mcpwatch.text import safe
+from mcpwatch.text import SafeText, safe
 
 PANES: Final = ("sessions", "rates", "alerts", "tiers", "events")
 TITLES: Final = {
@@ -198,12 +198,12 @@ class MainScreen(ConsoleScreen):
             return ((f" frozen, {below:,} new below: f follows ", "chip"),)
         return () if pane.follow else ((f" {below:,} below: f follows ", "chip"),)
 
-    def _nothing(self, view: Snapshot) -> str:
+    def _nothing(self, view: Snapshot) -> SafeText:
         """Why there is no event to show."""
         if view.events:
-            return "No record passes the filter."
+            return safe("No record passes the filter.")
         waiting = [source.name for source in view.sources if source.state == "waiting"]
-        return f"Waiting for {waiting[0]} to appear." if waiting else "No record yet. Watching."
+        return safe(f"Waiting for {waiting[0]} to appear." if waiting else "No record yet. Watching.")
 
     def targets(self) -> tuple[Target, ...]:
         """Those of the selected row of the active pane."""

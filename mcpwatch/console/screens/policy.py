@@ -6,6 +6,7 @@ from mcpwatch.console.columns import state_text
 from mcpwatch.console.lines import Line, wrap
 from mcpwatch.console.screens.document import DocumentScreen, Part, heading, table
 from mcpwatch.snapshot import ChangeRow, PolicyDetail
+from mcpwatch.text import SafeText
 
 _NO_POLICY = (
     "There is no policy file: nothing is restricted and nothing can be revoked. "
@@ -34,8 +35,14 @@ def policy_parts(detail: PolicyDetail, changes: tuple[ChangeRow, ...], width: in
     if changes:
         parts += heading("Changes made from here", width)
         parts += [(state_text(change), None) for change in changes]
+    tables = {
+        "tools": detail.tools,
+        "keys": detail.keys,
+        "revoked": detail.revoked,
+        "lockouts": detail.lockouts,
+    }
     for title, name, header, nothing in _TABLES:
-        rows = getattr(detail, name)
+        rows: tuple[tuple[SafeText, ...], ...] = tables[name]
         parts += heading(f"{title}: {len(rows)}", width)
         parts += table(header, rows, width) if rows else [(((nothing, "dim"),), None)]
     return parts

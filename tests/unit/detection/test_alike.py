@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mcpwatch.detection import alike as alike_module
 from mcpwatch.detection.alike import AlikeWindow
+from mcpwatch.detection.calls import Call
 from mcpwatch.detection.windows import MAX_TIMES
 from mcpwatch.times import SECOND
 
@@ -58,26 +59,34 @@ def test_the_edge_of_the_window(times: list[int], fires: int) -> None:
 
 def test_a_call_that_is_logged_twice_is_one_also_after_a_sweep() -> None:
     window = AlikeWindow(1, MINUTE, KEEP)
-    assert [window.logged_before(time, 7) for time in (0, KEEP - 1, 2 * KEEP - 2)] == [False, True, True]
+    assert [window.logged_before(time, Call(7, None)) for time in (0, KEEP - 1, 2 * KEEP - 2)] == [
+        False,
+        True,
+        True,
+    ]
     assert window.is_needed(2 * KEEP)
-    assert window.logged_before(2 * KEEP, 7)
-    assert not window.logged_before(2 * KEEP, 8)
-    assert not window.logged_before(3 * KEEP, 7)
-    assert [window.logged_before(time, 9) for time in (0, KEEP)] == [False, False]
+    assert window.logged_before(2 * KEEP, Call(7, None))
+    assert not window.logged_before(2 * KEEP, Call(8, None))
+    assert not window.logged_before(3 * KEEP, Call(7, None))
+    assert [window.logged_before(time, Call(9, None)) for time in (0, KEEP)] == [False, False]
 
 
 @pytest.mark.parametrize(("now", "again"), [(300 * SECOND - 1, True), (300 * SECOND, False)])
 def test_a_late_event_after_a_sweep_may_repeat_a_call(now: int, again: bool) -> None:
     """It is at most 120 s late, and its call was logged less than 180 s before it."""
     window = AlikeWindow(1, MINUTE, KEEP)
-    window.logged_before(0, 7)
+    window.logged_before(0, Call(7, None))
     assert window.is_needed(now) is again
-    assert window.logged_before(now - 120 * SECOND, 7) is again
+    assert window.logged_before(now - 120 * SECOND, Call(7, None)) is again
 
 
 def test_a_late_repeat_does_not_make_the_next_one_new() -> None:
     window = AlikeWindow(1, MINUTE, KEEP)
-    assert [window.logged_before(time, 7) for time in (2 * MINUTE, 0, KEEP + 1)] == [False, True, True]
+    assert [window.logged_before(time, Call(7, None)) for time in (2 * MINUTE, 0, KEEP + 1)] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_it_is_needed_until_nothing_it_holds_can_matter_and_forgets_what_can_not() -> None:
@@ -108,7 +117,7 @@ def test_memory_of_ever_new_calls_is_bounded_and_what_is_lost_is_counted(
     window = AlikeWindow(21, MINUTE, KEEP)
     for i in range(5_000):
         window.add(10**9 + step * i, i)
-        window.logged_before(10**9 + step * i, i)
+        window.logged_before(10**9 + step * i, Call(i, None))
         assert len(window.times) <= 1_000 and len(window.calls) <= 1_000
     assert len(window.times) + window.forgotten == 5_000
 

@@ -124,9 +124,20 @@ def test_every_call_of_a_shell_is_reported_whatever_came_of_it(tool: str, outcom
     assert fired(record(tool, outcome), policy=policy) == [("shell-execute", HIGH)]
 
 
-def test_a_record_that_only_names_a_tool_is_no_call_of_it() -> None:
-    assert fired(record("shell_execute", event="auth")) == []
-    assert fired(record("file_read", event="session_start", params=OUTSIDE)) == []
+@pytest.mark.parametrize("kind", ["auth", "request", "session_start", "session_end"])
+def test_a_record_that_only_names_a_tool_is_no_call_of_it(kind: str) -> None:
+    assert fired(record("shell_execute", event=kind, params=None)) == []
+    assert fired(record("file_read", event=kind, params=None)) == []
+
+
+@pytest.mark.parametrize("kind", ["auth", "request", "session_start", "session_end"])
+def test_what_a_record_of_another_kind_hands_to_a_tool_is_judged_all_the_same(kind: str) -> None:
+    """One word in a record hides no path, URL or command."""
+    assert fired(record("file_read", event=kind, params=OUTSIDE)) == [("path-outside", CRITICAL)]
+    assert fired(record("file_read", event=kind, params=INSIDE)) == []
+    evil = {"url": "https://evil.example/"}
+    assert fired(record("http_request", event=kind, params=evil)) == [("domain-unexpected", CRITICAL)]
+    assert fired(record("shell_execute", event=kind, params={"command": "id"})) == [("shell-execute", HIGH)]
 
 
 def test_unlisted_tools_fire_only_where_they_are_denied() -> None:

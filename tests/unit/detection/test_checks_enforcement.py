@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpwatch.detection.checks import DisabledTool, Enforcement
+from mcpwatch.detection.enforcement import DisabledTool, Enforcement
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit
 from mcpwatch.policy.model import Lockout, Policy, PrincipalKind, Revocation, ToolPolicy

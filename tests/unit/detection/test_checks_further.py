@@ -163,10 +163,10 @@ class TestExfiltration:
         sent = call(**SEND) | {"timestamp": START + 1}
         assert self.hits(sent, call(**READ)) == [(2, HIGH, 2)]
 
-    def test_a_call_that_reads_and_sends_needs_another_one(self) -> None:
+    def test_one_call_may_read_and_send(self) -> None:
         both = call("http_post_file", params={"path": "/home/ann/.ssh/id_rsa"})
-        assert self.hits(both) == []
-        assert [line for line, *_ in self.hits(both, both)] == [2]
+        assert self.hits(both) == [(1, HIGH, 2)]
+        assert [line for line, *_ in self.hits(both, both)] == [1, 2]
 
 
 class TestHostileText:
@@ -448,3 +448,16 @@ def test_the_random_lines_do_make_every_rule_fire() -> None:
         "shell-execute", "path-outside", "domain-unexpected", "audit-missing", "scope-missing", "tool-disabled",
         *(f"own-{number}" for number in range(5)),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["tool_call", "request", "auth"])
+def test_a_record_that_says_something_twice_is_hostile_text_and_says_what(kind: str) -> None:
+    """Other readers than this one may take the first; what is shown of it holds no secret and obeys nothing."""
+    twice = '"status": "success", "status": "denied\\u001b[2J ghp_16C7e42F292c6912E7710c838347Ae178B4b"'
+    line = (
+        f'{{"timestamp": {START}, "event": "{kind}", "tool": "echo", "params": {{}}, {twice}, "key_id": "k"}}'
+    )
+    hits = [hit for hit in Engine(Policy()).observe(read([line])) if hit.rule == "hostile-text"]
+    assert len(hits) == 1
+    assert "says status twice: 'success' and 'denied" in hits[0].reason
+    assert "\x1b" not in hits[0].reason and "16C7e42F" not in hits[0].reason

@@ -49,9 +49,11 @@ NOWHERE = SafeText("")
 
 def finds(event: AuditEvent) -> tuple[str, ...]:
     """What the checks find, of what the logs here have."""
-    if event.event not in ("tool_call", "request"):
-        return ()
-    shell = ("shell-execute",) if event.tool == "bash" and event.event == "tool_call" else ()
+    shell = (
+        ("shell-execute",)
+        if event.tool == "bash" and (event.event == "tool_call" or event.params is not None)
+        else ()
+    )
     secret = event.params is not None and event.params.get("path") == "/home/ann/.ssh/id_rsa"
     return shell + (("sensitive-read",) if secret and event.status in ("success", "unknown") else ())
 
@@ -140,7 +142,9 @@ def a_correlation(maker: random.Random) -> Correlation:
             Correlation("event_count", **count, once_per_call=once),
             Correlation("event_count", **count, once_per_call=once, same=alike),
             Correlation("value_count", **count, fields=tuple(maker.sample(VALUES, maker.choice([1, 2])))),
-            Correlation("temporal_ordered", tuple(a_condition(maker) for _ in range(steps)), span),
+            Correlation(
+                "temporal_ordered", tuple(a_condition(maker) for _ in range(steps)), span, in_one_call=once
+            ),
         ]
     )
 
@@ -323,7 +327,8 @@ class TestAnyRules:
 
 def counts(counting: Correlation) -> tuple[object, ...]:
     """What a rule counts, whatever its limit."""
-    return counting.type, counting.events, counting.fields, counting.same, counting.once_per_call
+    once = counting.once_per_call, counting.in_one_call
+    return counting.type, counting.events, counting.fields, counting.same, once
 
 
 class TestOtherRules:

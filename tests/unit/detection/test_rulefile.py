@@ -215,6 +215,7 @@ ERRORS = [
     (COUNT.replace("event_count", "value_count") + "  field: server\n", "is no field that can be counted: 'server'"),
     (COUNT + "  same: [session]\n", "is no field that can be compared: 'session'"),
     (COUNT + "  once-per: key\n", "correlation.once-per must be call"),
+    (COUNT + "  in-one: call\n", "takes no 'in-one'"),
     (COUNT.replace("event_count", "temporal_ordered"), "correlation of type temporal_ordered has no 'steps'"),
     (COUNT + "  steps: [{match: tool:x}]\n", "own.yaml:10: correlation.steps must be a list of 2 to 5 steps"),
     (COUNT + "  steps: [{match: tool:x}, {}]\n", "correlation.steps[1] must be {match: …}, {check: …} or both"),

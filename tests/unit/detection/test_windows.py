@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcpwatch.detection.calls import Call, call_of
 from mcpwatch.detection.windows import MAX_TIMES, CountWindow, DistinctWindow
+from mcpwatch.event import AuditEvent
 from mcpwatch.times import SECOND
 
 MINUTE = 60 * SECOND
@@ -116,43 +118,77 @@ class TestAgainstTheDefinition:
         assert [later.add(time) for time in times[start:]] == hits[start:]
 
 
+def called(call_id: str, tool: str = "echo", params: dict[str, object] | None = None) -> Call | None:
+    return call_of(AuditEvent(event="tool_call", tool=tool, params=params, call_id=call_id))
+
+
 def test_a_call_logged_twice_counts_once() -> None:
     window = CountWindow(3, MINUTE, KEEP, by_call=True)
     calls = [("a", 0), ("a", 1), ("b", 2), ("b", 3), ("c", 4)]
-    assert [window.add(time, call) for call, time in calls] == [0, 0, 0, 0, 3]
+    assert [window.add(time, called(call)) for call, time in calls] == [0, 0, 0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("records", "counted"),
+    [
+        ([("echo", None), ("echo", None)], 1),
+        ([("echo", {"n": 1}), ("echo", {"n": 1})], 1),
+        ([("echo", {"n": 1, "m": 2}), ("echo", {"m": 2, "n": 1})], 1),
+        ([("echo", None), ("echo", {"n": 1})], 1),
+        ([("echo", {"n": 1}), ("echo", None)], 1),
+        ([("echo", {"n": 1}), ("echo", {})], 1),
+        ([("echo", {"n": 1}), ("echo", {"n": "[redacted]"})], 1),
+        ([("echo", {"n": 1}), ("echo", {"n": 2}), ("echo", {"n": 3})], 3),
+        ([("echo", {"n": 1}), ("shell", {"n": 1})], 2),
+        ([("echo", None), ("shell", None)], 2),
+        ([("echo", {"n": 1}), ("echo", {"n": 2}), ("echo", None), ("echo", {"n": 1})], 2),
+    ],
+)
+def test_one_call_id_for_all_hides_no_calls_that_differ(
+    records: list[tuple[str, dict[str, object] | None]], counted: int
+) -> None:
+    """Two records with one id are one call where tool and parameters agree, as far as both show them."""
+    window = CountWindow(1, MINUTE, KEEP, by_call=True)
+    peaks = [window.add(time, called("c-1", *record)) for time, record in enumerate(records)]
+    assert sum(peak > 0 for peak in peaks) == counted
 
 
 def test_the_end_of_a_slow_call_counts_no_second_time() -> None:
     window = CountWindow(1, MINUTE, KEEP, by_call=True)
-    assert [window.add(time, "a") for time in (0, KEEP - 1, 2 * KEEP - 2, 3 * KEEP - 2)] == [1, 0, 0, 1]
+    assert [window.add(time, called("a")) for time in (0, KEEP - 1, 2 * KEEP - 2, 3 * KEEP - 2)] == [
+        1,
+        0,
+        0,
+        1,
+    ]
 
 
 def test_a_late_repeat_does_not_make_the_next_one_new() -> None:
     window = CountWindow(1, MINUTE, KEEP, by_call=True)
-    assert [window.add(time, "a") for time in (2 * MINUTE, 0, KEEP + 1)] == [1, 0, 0]
+    assert [window.add(time, called("a")) for time in (2 * MINUTE, 0, KEEP + 1)] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("call", ["-", "", "unknown", "null"])
 def test_an_absent_call_id_makes_no_two_calls_one(call: str) -> None:
     window = CountWindow(2, MINUTE, KEEP, by_call=True)
-    assert [window.add(time, call) for time in (0, 1)] == [0, 2]
+    assert [window.add(time, called(call)) for time in (0, 1)] == [0, 2]
 
 
 def test_a_repeat_after_a_sweep_is_still_a_repeat() -> None:
     window = CountWindow(1, MINUTE, KEEP, by_call=True)
     for time in (0, KEEP - 1):
-        window.add(time, "a")
+        window.add(time, called("a"))
     assert window.is_needed(KEEP + MINUTE)
-    assert window.add(KEEP + MINUTE, "a") == 0
+    assert window.add(KEEP + MINUTE, called("a")) == 0
 
 
 @pytest.mark.parametrize(("now", "needed"), [(300 * SECOND - 1, True), (300 * SECOND, False)])
 def test_a_late_event_after_a_sweep_may_repeat_a_call(now: int, needed: bool) -> None:
     """It is at most 120 s late, and its call was logged less than 180 s before it."""
     window = CountWindow(1, MINUTE, KEEP, by_call=True)
-    window.add(0, "a")
+    window.add(0, called("a"))
     assert window.is_needed(now) is needed
-    assert window.add(now - 120 * SECOND, "a") == (not needed)
+    assert window.add(now - 120 * SECOND, called("a")) == (not needed)
 
 
 def test_one_event_from_the_far_future_hides_no_values() -> None:
@@ -171,10 +207,10 @@ def test_memory_of_a_subject_is_bounded() -> None:
         counts.add(late)
         if i < 2 * MAX_TIMES:  # late ones are slow
             values.add(late, f"v{i}")
-        calls.add(i, f"c{i}")
+        calls.add(i, called(f"c{i}"))
     assert len(counts.times) <= MAX_TIMES + counts.need
     assert len(values.live) + len(values.past) <= 2 * MAX_TIMES + 1
-    assert len(calls.calls or ()) <= MAX_TIMES
+    assert len(calls.calls or ()) <= 2 * MAX_TIMES
 
 
 def test_the_count_is_capped() -> None:

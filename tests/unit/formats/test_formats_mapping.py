@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from mcpwatch.documents.tree import MAX_BYTES
 from mcpwatch.event import AuditEvent
-from mcpwatch.formats.mapping import MAX_MAPPING_BYTES, FieldMap, FormatError, load_mapping, load_mappings
+from mcpwatch.formats.mapping import FieldMap, FormatError, load_mapping, load_mappings
 from mcpwatch.formats.reader import Reader
 from tests.oracle import block_of
 
@@ -62,6 +63,18 @@ def test_words_of_the_log_come_before_the_usual_ones(tmp_path: Path, word: objec
     assert event.status == outcome
 
 
+@pytest.mark.parametrize(
+    ("word", "written"), [(True, "true"), (False, "false"), (1.5, "1.5"), ("yes", "yes"), (7, "7")]
+)
+def test_words_and_matches_are_written_as_in_the_log(tmp_path: Path, word: object, written: str) -> None:
+    """`true` in a mapping file is JSON's true, `yes` is a word; YAML's own reading of them plays no part."""
+    found = mapping(
+        tmp_path, f"fields: {{tool: t, status: s}}\nmatch: {{m: {written}}}\nstatus: {{{written}: denied}}"
+    )
+    (event,) = Reader("a", mappings=[found]).read(block_of([{"t": "x", "m": word, "s": word}]))
+    assert (event.tool, event.status) == ("x", "denied")
+
+
 def test_records_of_another_kind_are_read_as_usual(tmp_path: Path) -> None:
     reader = Reader("a", mappings=[mapping(tmp_path)])
     native = {"timestamp": 1, "tool": "t"}
@@ -92,23 +105,27 @@ def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "needs `fields:`"),
-        ("[]", "needs `fields:`"),
-        ("fields: []", "needs `fields:`"),
-        ("fields: {tool: x}\nfeilds: {}", "unknown key 'feilds'"),
-        ("fields: {tol: x}", "unknown field 'tol'; known are timestamp"),
-        ("fields: {tool: 5}", "tool: write a name"),
-        ("fields: {tool: []}", "tool: write a name"),
-        ("fields: {tool: {a: b}}", "tool: write a name"),
-        ("fields: {tool: x}\nstatus: {0: fine}", "'fine' is no outcome"),
-        ("fields: {tool: x}\nstatus: [0]", "status: write it as"),
-        ("fields: {tool: x}\nmatch: yes", "match: write it as"),
-        ("fields: {tool: x}\nconstants: {event: boom}", "event must be one of"),
-        ("fields: {tool: x}\nconstants: {sever: a}", "constants: unknown field 'sever'"),
-        ("fields: {tool: [", "m.yaml"),
-        ("a: !!python/object/apply:os.system [id]", "m.yaml"),
-        ("[" * 5000, "m.yaml"),
-        ("#" * (MAX_MAPPING_BYTES + 1), "over 256 KiB"),
+        ("", ':1: empty: a mapping file starts with "fields: {tool: call.name}"'),
+        ("[]", ":1: a mapping file is a mapping"),
+        ("name: x", ":1: the file has no 'fields'"),
+        ("fields: []", ":1: fields must be a mapping, for example {tool: call.name}"),
+        ("fields: {tool: x}\nfeilds: {}", ":2: unknown key 'feilds'; did you mean 'fields'?"),
+        ("fields:\n  tol: x", ":2: unknown field 'tol' in fields; known are timestamp"),
+        ("fields: {tool: ''}", "fields.tool must be a name"),
+        ("fields: {tool: []}", "fields.tool must be a name"),
+        ("fields: {tool: {a: b}}", "fields.tool must be a name"),
+        ("fields: {tool: x}\nstatus: {0: fine}", ":2: status.0 must be denied or error"),
+        ("fields: {tool: x}\nstatus: [0]", ":2: status must be a mapping, such as"),
+        ("fields: {tool: x}\nmatch: yes", ":2: match must be a mapping, such as"),
+        ("fields: {tool: x}\nconstants: {event: boom}", ":2: constants.event must be auth or"),
+        ("fields: {tool: x}\nconstants: {sever: a}", ":2: unknown field 'sever' in constants"),
+        ("fields: {tool: x, tool: y}", ":1: duplicate key 'tool'"),
+        ("fields: {tool: [", "not YAML"),
+        ("a: !!python/object/apply:os.system [id]", ":1: unknown tag"),
+        ("[" * 100_000, ":1: nested more than 64 levels deep"),
+        ("fields: &a {tool: x}\nmatch: {<<: *a}", "merge keys"),
+        ("#" * (MAX_BYTES + 1), "larger than 1048576 bytes"),
+        ("name: é\nfields: {tool: \0}", ":2: not YAML: unacceptable character"),
     ],
 )  # fmt: skip
 def test_a_wrong_mapping_is_one_line_that_names_the_file_and_the_mistake(
@@ -124,5 +141,5 @@ def test_a_wrong_mapping_is_one_line_that_names_the_file_and_the_mistake(
 def test_a_missing_folder_or_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no such folder"):
         load_mappings(tmp_path / "none")
-    with pytest.raises(FormatError, match="No such file"):
+    with pytest.raises(FormatError, match="there is no such file"):
         load_mapping(tmp_path / "none.yaml")

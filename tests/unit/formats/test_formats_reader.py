@@ -380,8 +380,27 @@ def test_formats_are_counted_and_the_most_frequent_is_named() -> None:
 
 def test_only_native_means_only_native() -> None:
     reader = Reader("a", format_name="native")
-    assert len(reader.read(block_of([{"timestamp": 1, "tool": "t"}, {"ts": 1, "toolName": "t"}]))) == 1
-    adds_up(reader, 2)
+    native: list[dict[str, Any]] = [
+        {"timestamp": 1, "tool": "t"},
+        {"timestamp": 1, "event": "auth", "key_id": "k"},
+        {"tool": "t"},
+    ]
+    assert len(reader.read(block_of([*native, {"ts": 1, "toolName": "t"}, {"timestamp": 1, "x": 1}]))) == 3
+    adds_up(reader, 5)
+
+
+def test_lines_that_were_read_before_are_counted_and_not_read_again() -> None:
+    lines = [{"timestamp": 1, "tool": name} for name in "abcd"]
+    block = block_of([*lines, b"junk", b""])
+    block.repeats = frozenset({0, 2, 4, 5})
+    reader = Reader("a")
+    assert [(event.tool, event.line) for event in reader.read(block)] == [("b", 2), ("d", 4)]
+    adds_up(reader, 6)
+    assert (reader.repeated, reader.not_understood, reader.blank) == (4, 0, 0)
+    oversize = Block("a", [b"{"], 0, 1, Oversize(2_000_000, "00"), repeats=frozenset({0}))
+    assert reader.read(oversize) == []
+    adds_up(reader, 7)
+    assert reader.repeated == 5
 
 
 def test_an_unknown_format_is_named_with_those_there_are() -> None:

@@ -191,7 +191,7 @@ def test_quiet_comes_after_the_window_and_at_least_ten_minutes(rule: str, within
 def test_each_episode_becomes_quiet_once() -> None:
     folded = Fold(ALERTS)
     folded.add([hit()])
-    (incident,) = folded.incidents.values()
+    (incident,) = folded
     assert len(folded.settle(NOON + 11 * MINUTE)) == 1
     folded.add([hit(NOON - MINUTE)])  # late: belongs to the episode that is over
     assert folded.settle(NOON + 12 * MINUTE) == []

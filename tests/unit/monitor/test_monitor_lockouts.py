@@ -13,7 +13,7 @@ from mcpwatch.monitor.lockouts import Lockouts
 from mcpwatch.policy.file import PolicyFile
 from mcpwatch.policy.model import Lockout
 from mcpwatch.response.lockout import triggers
-from mcpwatch.response.plan import Target
+from mcpwatch.response.plan import ResponseError, Target
 from mcpwatch.response.report import Report
 from mcpwatch.snapshot import LockoutRow
 from mcpwatch.times import MINUTE
@@ -144,7 +144,10 @@ def test_an_unlock_and_its_undo_are_changes_like_the_others(tmp_path: Path) -> N
     assert watched.room.policy_path.read_bytes() == locked
     assert watched.write() == []
     assert watched.lockout().state == "written"
-    assert monitor.plan("unlock", (Target("source_ip", "203.0.113.9"),), "x").noop, "that is another subject"
+    with pytest.raises(
+        ResponseError, match=r"named as it was written: mcpwatch unlock --key k1 --ip 203\.0\.113\.9"
+    ):
+        monitor.plan("unlock", (Target("source_ip", "203.0.113.9"),), "x")
 
 
 def test_the_monitor_goes_on_while_somebody_else_holds_the_policy(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_survey_finds_what_a_replay_without_a_console_finds(name: str) -> No
     assert shown.counters.late == whole.engine.late
     replay = deck.replay
     assert (replay.at_ns, replay.playing, replay.indexed) == (replay.end_ns, False, 1.0)
-    assert len(replay.marks) == len(whole.fold.incidents)
+    assert len(replay.marks) == len(whole.fold)
 
 
 @pytest.mark.parametrize("name", LOGS)

@@ -105,8 +105,8 @@ def test_what_changes_is_how_two_replays_differ(names: tuple[str, ...]) -> None:
         )
         ours, theirs = replayed(old, path).fold, replayed(new, path).fold
         changed = {each.either.id: each.how for each in found.incidents}
-        for incident in {*ours.incidents, *theirs.incidents}:
-            a, b = ours.incidents.get(incident), theirs.incidents.get(incident)
+        for incident in {each.id for side in (ours, theirs) for each in side}:
+            a, b = ours.find(incident), theirs.find(incident)
             how = None
             if a is None or b is None:
                 how = "appears" if a is None else "vanishes"

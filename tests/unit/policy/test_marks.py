@@ -12,7 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mcpwatch.policy.effort import MAX_VALUES
 from mcpwatch.policy.marks import (
+    ALL,
     BITS,
     HOSTILE,
     SECRET,
@@ -24,7 +26,7 @@ from mcpwatch.policy.marks import (
     marks,
 )
 from mcpwatch.policy.notable import FILES
-from mcpwatch.policy.params import MAX_DEPTH, MAX_VALUES, TOO_MUCH
+from mcpwatch.policy.params import MAX_DEPTH, TOO_MUCH
 
 TOKEN = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4b"
 OWN = ("/etc/mcpwatch/policy.yaml", "/var/log/mcp")
@@ -395,7 +397,7 @@ def test_too_deep_and_too_many_are_hostile_and_only_just_not() -> None:
     assert marks({"a": [1] * (MAX_VALUES - 1)}) == ()
     assert [mark.what for mark in marks({"a": [1] * MAX_VALUES})] == [TOO_MUCH]
     assert [mark.what for mark in marks({str(i): 1 for i in range(MAX_VALUES + 1)})] == [TOO_MUCH]
-    assert bits_in({"a": [1] * MAX_VALUES}) == bits_in(nested(50_000)) == HOSTILE
+    assert bits_in({"a": [1] * MAX_VALUES}) == bits_in(nested(50_000)) == ALL
     assert bits_in({"a": "[" * 50_000}) == 0
 
 

@@ -321,6 +321,21 @@ def test_the_diff_shows_the_change_and_three_lines_around_it() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("number", [0, 50, 99])
+def test_the_diff_of_a_long_line_shows_the_change_and_not_the_line(number: int) -> None:
+    """A list in brackets grows on one line: what is added to it, or taken from it, must not be out of sight."""
+    entries = [f"{{key: k{each}, at: {ONE}, reason: '{'x' * 100}'}}" for each in range(100)]
+    data = f"version: 1\nrevoked: [{', '.join(entries)}]\n".encode()
+    added = step(data, REVOKE).diff.split("\n")[-1]
+    assert added.startswith("+…") and len(added) < 500
+    assert added.endswith(
+        '{key: "key_0007", at: "2026-11-22T03:14:07.123456Z", by: "alice@bastion", reason: "leaked in a ticket"}]'
+    )
+    removed, rest = step(data, Restore("key", f"k{number}")).diff.split("\n")[-2:]
+    assert entries[number] in removed and len(removed) < 800
+    assert entries[number] not in rest and rest.startswith("+") and len(rest) < 800
+
+
 names = st.text("abc_0#: 'é😀\u2028-", min_size=1, max_size=6) | st.sampled_from(
     [text for text in HOSTILE[:5] if text]
 )

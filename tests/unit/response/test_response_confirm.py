@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpwatch.detection.checks import DisabledTool, Enforcement
+from mcpwatch.detection.enforcement import DisabledTool, Enforcement
 from mcpwatch.event import AuditEvent
 from mcpwatch.policy.model import Lockout, Revocation
 from mcpwatch.response import confirm

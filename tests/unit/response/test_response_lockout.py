@@ -156,6 +156,11 @@ def test_a_failure_from_the_future_locks_nobody_out() -> None:
         ("127.0.0.1", "trusted proxy"), ("127.8.8.8", "trusted proxy"), ("::1", "trusted proxy"),
         ("::ffff:127.0.0.1", "trusted proxy"), ("10.0.0.5", "trusted proxy"), ("::ffff:10.0.0.5", "trusted proxy"),
         ("0.0.0.0", "trusted proxy"), ("not\x1ban address", "no IP address"),
+        ("::127.0.0.1", "trusted proxy"), ("::ffff:0:127.0.0.1", "trusted proxy"),
+        ("64:ff9b::127.0.0.1", "trusted proxy"), ("64:ff9b:1::7f00:1", "trusted proxy"),
+        ("64:ff9b::10.0.0.5", "trusted proxy"), ("2002:7f00:1::", "trusted proxy"),
+        ("224.0.0.1", "anybody calls from"), ("255.255.255.255", "anybody calls from"),
+        ("ff02::1", "anybody calls from"), ("64:ff9b::240.0.0.1", "anybody calls from"),
     ],
 )  # fmt: skip
 def test_nobody_is_locked_out_with_everybody_behind_a_proxy(address: str, why: str, key: str | None) -> None:
@@ -165,6 +170,16 @@ def test_nobody_is_locked_out_with_everybody_behind_a_proxy(address: str, why: s
     spared = exempt(policy, who)
     assert spared is not None and why in spared and "\x1b" not in spared
     assert due(policy, Trigger(who, NOW, SUBJECT), NOW) is None
+
+
+@pytest.mark.parametrize(
+    "address", ["203.0.113.9", "64:ff9b::203.0.113.9", "2001:db8::5efe:7f00:1", "2001:db8::127.0.0.1"]
+)
+def test_an_address_that_its_caller_chose_spares_nobody(address: str) -> None:
+    """Whoever has a network can take any address in it, also one that ends like this host's."""
+    who = Offender(None, address)
+    assert exempt(policy_with(), who) is None
+    assert due(policy_with(), Trigger(who, NOW, SUBJECT), NOW) is not None
 
 
 def test_only_hits_of_the_rule_ask_for_a_lockout() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from mcpwatch.detection.checks import DisabledTool, Enforcement, Restriction
+from mcpwatch.detection.enforcement import DisabledTool, Enforcement, Restriction
 from mcpwatch.policy.model import Lockout, Policy, Revocation, ToolPolicy
 from mcpwatch.response.confirm import Confirmations
 from mcpwatch.response.lockout import Offender, Trigger

@@ -29,12 +29,13 @@ class Reader:
         self.gaps: list[Gap] = []
 
     def tick(self, seconds: float = 0.05) -> "Reader":
-        """Pass the time, then read until nothing is left."""
-        self.now += int(seconds * SECOND)
+        """Pass the time, a tick a second at least, and read until nothing is left."""
+        end = self.now + int(seconds * SECOND)
         while True:
+            self.now = min(end, self.now + SECOND)
             for item in self.follower.tick(self.now):
                 (self.blocks if isinstance(item, Block) else self.gaps).append(item)  # type: ignore[arg-type]
-            if not self.follower.more:
+            if self.now == end and not self.follower.more:
                 return self
 
     @property
@@ -482,6 +483,170 @@ def test_a_line_of_100_mb_takes_little_memory(log: Path) -> None:
     assert reader.blocks[1].oversize is not None
     assert reader.blocks[1].oversize.length == 100 << 20
     assert reader.lines[2] == b"after"
+
+
+def test_a_copy_made_before_the_log_was_deleted_repeats_nothing(log: Path) -> None:
+    """`cp` and `rm`, as rotation scripts of one's own have it."""
+    add(log, *numbered(0, 10))
+    reader = Reader(log).tick()
+    add(log, *numbered(10, 12))
+    shutil.copy(log, log.with_name("audit.jsonl.1"))
+    log.unlink()
+    add(log, *numbered(12, 15))
+    assert reader.tick().tick(20).lines == as_bytes(*numbered(0, 15))
+    assert reader.gaps == []
+
+
+def test_lines_of_a_copy_too_short_to_be_known_are_told_as_repeats(log: Path) -> None:
+    """They are delivered, and marked: whether they are new is told by their content alone."""
+    add(log, "a", "b")
+    reader = Reader(log).tick()
+    shutil.copy(log, log.with_name("audit.jsonl.1"))
+    add(log, "c")
+    reader.tick()
+    os.utime(log.with_name("audit.jsonl.1"))
+    log.unlink()
+    add(log, "d")
+    reader.tick()
+    repeated = [(block.lines, block.repeats) for block in reader.blocks if block.repeats]
+    assert repeated == [([b"a", b"b"], frozenset({0, 1}))]
+    assert reader.lines == [b"a", b"b", b"c", b"a", b"b", b"d"]
+
+
+def test_a_first_line_that_never_changes_hides_no_generation(log: Path) -> None:
+    """Of logs with a header the beginnings are alike, and only what follows tells them apart."""
+    header = "header " * 100
+    add(log, header, *numbered(0, 30))
+    reader = Reader(log).tick()
+    for generation in range(1, 4):
+        for number in (3, 2, 1):
+            if log.with_name(f"audit.jsonl.{number}.gz").exists():
+                log.with_name(f"audit.jsonl.{number}.gz").rename(
+                    log.with_name(f"audit.jsonl.{number + 1}.gz")
+                )
+        log.rename(log.with_name("audit.jsonl.1"))
+        subprocess.run(["gzip", "audit.jsonl.1"], cwd=log.parent, check=True)
+        add(log, header, *numbered(generation * 100, generation * 100 + 30))
+    reader.tick().tick(20)
+    told = [line for block in reader.blocks for n, line in enumerate(block.lines) if n not in block.repeats]
+    assert told == as_bytes(*(line for n in range(4) for line in (header, *numbered(n * 100, n * 100 + 30))))
+
+
+def test_many_rotations_between_two_ticks_are_read_in_order_with_few_descriptors(log: Path) -> None:
+    add(log, *numbered(0, 5))
+    reader = Reader(log).tick()
+    for generation in range(1, 41):
+        log.rename(log.with_name(f"audit.jsonl.{100 - generation}"))
+        add(log, *numbered(generation * 5, generation * 5 + 5))
+    most = 0
+    reader.now += SECOND
+    while True:
+        for item in reader.follower.tick(reader.now, 500):
+            (reader.blocks if isinstance(item, Block) else reader.gaps).append(item)  # type: ignore[arg-type]
+        most = max(most, reader.follower.descriptors)
+        if not reader.follower.more:
+            break
+    assert reader.lines == as_bytes(*numbered(0, 205))
+    assert reader.gaps == []
+    assert most <= 32
+
+
+def test_dates_tell_the_order_where_a_writer_lingers_on_an_older_file(log: Path) -> None:
+    """It is the older file that was written to last."""
+    with log.open("a", buffering=1) as writer:
+        writer.write("a\n")
+        reader = Reader(log).tick()
+        log.rename(log.with_name("audit.jsonl-20261120"))
+        add(log, "b")
+        log.rename(log.with_name("audit.jsonl-20261121"))
+        add(log, "c")
+        writer.write("late\n")
+        os.utime(log.with_name("audit.jsonl-20261121"), (1, 1))
+        assert reader.tick().lines == [b"a", b"late", b"b", b"c"]
+
+
+def test_a_file_that_is_moved_back_after_it_was_let_go_is_not_read_again(log: Path) -> None:
+    add(log, *numbered(0, 5))
+    reader = Reader(log).tick()
+    rotated = log.rename(log.with_name("audit.jsonl.1"))
+    add(log, *numbered(5, 8))
+    reader.tick(20)
+    assert reader.follower.descriptors == 1
+    rotated.rename(log)
+    add(log, *numbered(8, 9))
+    assert reader.tick().lines == as_bytes(*numbered(0, 9))
+    assert reader.gaps == []
+
+
+@pytest.mark.parametrize("step", [3_600, -3_600])
+def test_a_clock_that_is_set_lets_no_rotated_file_go_early_nor_keeps_it_for_an_hour(
+    log: Path, step: int
+) -> None:
+    with log.open("a", buffering=1) as writer:
+        writer.write("a\n")
+        reader = Reader(log).tick()
+        log.rename(log.with_name("audit.jsonl.1"))
+        add(log, "b")
+        reader.tick()
+        reader.now += step * SECOND
+        for _ in range(3):
+            reader.follower.tick(reader.now)
+        writer.write("late\n")
+        assert reader.tick().lines == [b"a", b"b", b"late"]
+        reader.tick(10)
+        assert reader.follower.descriptors == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take rights away from itself")
+def test_a_rotated_file_that_may_not_be_read_is_a_gap_and_the_others_are_read() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        log = Path(folder) / "audit.jsonl"
+        add(log, "a")
+        reader = Reader(log).tick()
+        for number in (9, 8, 7):
+            log.rename(log.with_name(f"audit.jsonl.{number}"))
+            add(log, f"before {number - 1}")
+        log.with_name("audit.jsonl.8").chmod(0)
+        os.seteuid(65534)
+        try:
+            reader.tick()
+        finally:
+            os.seteuid(0)
+    assert reader.lines == [b"a", b"before 7", b"before 6"]
+    assert [(gap.reason, gap.size) for gap in reader.gaps] == [("audit.jsonl.8 cannot be read", 9)]
+
+
+def test_on_a_network_file_system_the_log_is_opened_anew_and_nothing_is_lost(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only opening asks the server. (Few kernels under test have one to mount: the type's name stands in for it.)"""
+    monkeypatch.setattr("mcpwatch.sources.follow.network_filesystem", lambda path: "nfs4")
+    reader = Reader(log)
+    assert reader.follower.status.filesystem == "nfs4"
+    for generation in range(4):
+        with log.open("ab", buffering=0) as file:
+            for n, line in enumerate(numbered(generation * 10, generation * 10 + 10)):
+                file.write(line[:20].encode())
+                reader.tick(0.7)
+                file.write(line[20:].encode() + b"\n")
+                reader.tick(0.7 if n % 2 else 0.01)
+        log.rename(log.with_name(f"audit.jsonl.{90 - generation}"))
+    assert reader.lines == as_bytes(*numbered(0, 40))
+    assert reader.gaps == []
+    assert reader.follower.descriptors <= 2
+
+
+def test_a_copy_compressed_with_zstd_is_recovered_too(log: Path) -> None:
+    zstd = pytest.importorskip("backports.zstd")
+    add(log, *numbered(0, 10))
+    reader = Reader(log).tick()
+    add(log, *numbered(10, 20))
+    log.with_name("audit.jsonl.1.zst").write_bytes(zstd.compress(log.read_bytes()))
+    os.truncate(log, 0)
+    add(log, *numbered(20, 25))
+    assert reader.tick().lines == as_bytes(*numbered(0, 25))
+    assert len(reader.gaps) == 1
 
 
 def test_a_broken_copy_gives_what_it_has_and_a_gap(log: Path) -> None:

@@ -84,10 +84,16 @@ def test_one_file_named_in_two_ways_is_one_source(tmp_path: Path, monkeypatch: p
     live.close()
 
 
-@pytest.mark.parametrize("spec", ["unix:/run/x.sock", "tcp://127.0.0.1:1", "redis://localhost"])
+@pytest.mark.parametrize("spec", ["redis://localhost", "rediss://localhost"])
 def test_a_kind_of_source_that_there_is_none_of_is_refused_with_a_way_out(spec: str) -> None:
     with pytest.raises(SourceError, match="not in this version: follow a file or pipe into '-'"):
         LiveSet([spec])
+
+
+def test_an_address_is_refused_where_nothing_can_be_received() -> None:
+    """A session without a folder for spools has nowhere to put what arrives."""
+    with pytest.raises(SourceError, match="nothing is received here"):
+        LiveSet(["tcp://127.0.0.1:6514"])
 
 
 def test_two_thousand_files_are_read_with_few_descriptors_and_none_is_left_out(tmp_path: Path) -> None:

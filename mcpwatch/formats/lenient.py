@@ -1,0 +1,72 @@
+"""Reads JSON as logs really hold it, with nothing changed in silence and nothing refused that can be read."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from typing import Any, Final
+
+import orjson
+
+_MAX_DIGITS: Final = 400  # past them Python refuses some conversions, and nobody counts that far
+_MAX_QUICK_DEPTH: Final = 200
+
+
+def _escape_bad_utf8(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    # two backslashes: inside a JSON string they decode to the visible text \xff
+    return "".join(f"\\\\x{byte:02x}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("mcpwatch.visible", _escape_bad_utf8)
+
+
+def visible(text: bytes) -> tuple[str, bool]:
+    """JSON as text, with bytes that are no UTF-8 (overlong too) as visible `\\xNN`, and whether there are any."""
+    try:
+        return text.decode(), False
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "mcpwatch.visible"), True
+
+
+def parse_json(text: bytes) -> tuple[Any, bool]:
+    """A JSON value, and whether bytes of it were no UTF-8.
+
+    By the fast parser, else by the standard one, which takes NaN, numbers of any size, lone surrogates and raw
+    control characters. A whole number of more than 400 digits is given as text.
+
+    Raises:
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deep.
+    """
+    try:
+        return _exactly(text), False
+    except (ValueError, RecursionError):
+        pass
+    decoded, bad = visible(text)
+    return json.loads(decoded, strict=False, parse_int=_whole_number), bad
+
+
+def _exactly(text: bytes) -> Any:
+    """By orjson, except where it would silently turn an integer beyond 64 bits into a float."""
+    value = orjson.loads(text)
+    if len(text) > 19 and _has_huge_float(value):
+        raise ValueError("a number beyond 64 bits")
+    return value
+
+
+def _has_huge_float(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, float):
+        return abs(value) >= 2**63 or not math.isfinite(value)
+    if depth > _MAX_QUICK_DEPTH:
+        raise RecursionError
+    if isinstance(value, dict):
+        return any(_has_huge_float(item, depth + 1) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_huge_float(item, depth + 1) for item in value)
+    return False
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits

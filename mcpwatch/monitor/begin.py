@@ -1,0 +1,248 @@
+"""Where reading of a log begins, with the windows warmed up on what lies before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mcpwatch.formats.reader import Reader
+from mcpwatch.monitor.monitor import Monitor
+from mcpwatch.monitor.watchfiles import Checkpoint
+from mcpwatch.sources.bisect import TimeOf, offset_at
+from mcpwatch.sources.block import Block, Gap, SourceError
+from mcpwatch.sources.lines import LineCutter
+from mcpwatch.sources.place import Place, find_file, find_place, place_at
+from mcpwatch.sources.rotation import rotated_files
+from mcpwatch.sources.saved import open_saved
+from mcpwatch.text import safe
+
+NEAREST_START: Final = 64 << 20
+"""Without --since, reading begins at most this many bytes before the end of a log."""
+NEAR: Final = 64 << 20
+"""Newlines between two places are counted no farther than this, bytes."""
+
+_PIECE: Final = 1 << 18
+_SMALL: Final = 8 << 20
+_GZIP_RATIO: Final = 10
+
+
+class Begun(NamedTuple):
+    """Where reading of a log begins.
+
+    Attributes:
+        line: Line number, None when that is not known.
+        since_ns: From when on it is complete.
+        gaps: What of it, from then on, is known to be lost already.
+        place: Stands for offset and line where the file may be under another name by now.
+    """
+
+    offset: int
+    line: int | None
+    since_ns: int
+    gaps: tuple[Gap, ...] = ()
+    place: Place | None = None
+
+
+def begin(
+    monitor: Monitor, path: Path, name: str, since_ns: int, *, cap: bool, near: Place | None = None
+) -> Begun:
+    """Where to begin reading a log, with the monitor's windows warmed up on what lies before.
+
+    A log that was rotated since then is taken in from its rotated files first.
+
+    Args:
+        since_ns: Begin with what happened then.
+        cap: Begin at most `NEAREST_START` before the end.
+        near: A place in this very file whose line number is known.
+    """
+    first = place_at(path, 0, 1)
+    begun = _begin(monitor, path, name, since_ns, cap=cap, near=near, first=first)
+    if first is None or find_place(path, first) == "here":
+        return begun
+    # rotated while we looked, which may take seconds: what was meant lies under another name now
+    renamed = find_file(path, first)[1]
+    return begun._replace(place=place_at(renamed or path, begun.offset, begun.line) or first)
+
+
+def _begin(
+    monitor: Monitor,
+    path: Path,
+    name: str,
+    since_ns: int,
+    *,
+    cap: bool,
+    near: Place | None,
+    first: Place | None,
+) -> Begun:
+    scratch = monitor.pipeline.scratch_reader(name)
+
+    time_of = _time_of(scratch, name)
+    try:
+        size = path.stat().st_size
+        if size <= _SMALL:
+            offset = _offset_in_small(_blocks(path, name, 0, size), scratch, since_ns)
+        else:
+            offset = offset_at(path, since_ns, time_of)
+        if cap and offset < size - NEAREST_START:
+            offset, line = _line_after(path, size - NEAREST_START)
+            since_ns = time_of(line) or since_ns
+        if not offset:
+            room = NEAREST_START - size if cap else None
+            return _take_rotated(monitor, path, name, since_ns, room, first)
+        start = offset_at(path, since_ns - monitor.pipeline.engine.warm_up, time_of)
+        for block in _blocks(path, name, max(start, offset - NEAREST_START), offset):
+            monitor.pipeline.engine.warm(scratch.read(block))
+        return Begun(offset, line_at(path, offset, near), since_ns)
+    except OSError:
+        return Begun(0, 1, since_ns)  # the follower says why it can't be read
+
+
+def resume(monitor: Monitor, path: Path, name: str, checkpoint: Checkpoint) -> Begun:
+    """Go on from a checkpoint, with the monitor's windows warmed up on what lies before it."""
+    place = checkpoint.place
+    since = checkpoint.last_ns - monitor.pipeline.engine.warm_up
+    with contextlib.suppress(OSError):  # the follower says why it can't be read
+        read = find_file(path, place)[1]
+        if read is not None:
+            files = [file.path for file in rotated_files(path) if file.stat.st_mtime_ns >= since]
+            older = files[: files.index(read)] if read in files else files
+            _warm_on(monitor, [*older, read], name, place, since)
+    return Begun(place.offset, place.line, checkpoint.read_ns, place=place)
+
+
+def line_at(path: Path, offset: int, near: Place | None) -> int | None:
+    """The number of the line that begins at an offset, by the newlines between it and a line whose number is known.
+
+    Args:
+        near: A place in the file; without it, or where that is too far, the start of the file is.
+
+    Returns:
+        The number, None where no such line is near.
+    """
+    known = [(0, 1)]
+    if near is not None and near.line is not None:
+        known.append((near.offset, near.line))
+    at, line = min(known, key=lambda place: abs(place[0] - offset))
+    if abs(at - offset) > NEAR:
+        return None
+    first, last = sorted((at, offset))
+    count, left = 0, last - first
+    with path.open("rb") as log:
+        log.seek(first)
+        while left and (data := log.read(min(left, _PIECE))):
+            count += data.count(b"\n")
+            left -= len(data)
+    if left:
+        return None  # it was truncated meanwhile
+    return line + count if at <= offset else line - count
+
+
+def _warm_on(monitor: Monitor, paths: list[Path], name: str, place: Place, since_ns: int) -> None:
+    """Fill the windows with what was logged since then, in files from the oldest on, up to a place in the last."""
+    reader = monitor.pipeline.scratch_reader(name)
+    ends = {part.mark.identity: part.mark.offset for part in place.parts}
+    for path in paths:
+        found = path.stat()
+        end = ends.get((found.st_dev, found.st_ino), place.offset if path == paths[-1] else None)
+        with contextlib.suppress(SourceError):  # broken from there on
+            (log,) = open_saved([path])
+            start = offset_at(path, since_ns, _time_of(reader, name)) if log.seekable else 0
+            if log.seekable:
+                start = max(start, (log.size if end is None else end) - NEAREST_START)
+            for block in log.blocks(start, None):
+                if end is not None and block.offset >= end:
+                    break
+                events = [event for event in reader.read(block) if end is None or event.offset < end]
+                recent = [event for event in events if event.time_ns is None or event.time_ns >= since_ns]
+                monitor.pipeline.engine.warm(recent)
+
+
+def _time_of(reader: Reader, name: str) -> TimeOf:
+    def time_of(line: bytes) -> int | None:
+        events = reader.read(Block(name, [line], 0, None))
+        return events[0].time_ns if events else None
+
+    return time_of
+
+
+def _take_rotated(
+    monitor: Monitor, path: Path, name: str, since_ns: int, room: int | None, first: Place | None
+) -> Begun:
+    """Take in the rotated files of a log that were written since then, as far as there is room.
+
+    Args:
+        first: The log's own file, which is left to the follower, even if it is rotated just now.
+    """
+    since = since_ns
+    chosen: list[Path] = []
+    own = first.parts[-1].mark.identity if first is not None else None
+    for rotated in reversed(rotated_files(path)):
+        if rotated.identity == own:
+            chosen.clear()  # what lies behind it is newer, and the follower finds it
+            continue
+        if rotated.stat.st_mtime_ns < since_ns:
+            break
+        if room is not None:
+            room -= rotated.stat.st_size * (_GZIP_RATIO if rotated.compressed else 1)
+            if room < 0:
+                since = chosen[0].stat().st_ctime_ns if chosen else monitor.clock()
+                break
+        chosen.insert(0, rotated.path)
+    if not chosen:
+        return Begun(0, 1, since)
+    pipeline = monitor.pipeline
+    gaps: list[Gap] = []
+    try:
+        for log in open_saved(chosen):
+            for block in log.blocks():
+                block.source = name
+                events = pipeline.reader(name).read(block)
+                old = [event for event in events if event.time_ns is not None and event.time_ns < since_ns]
+                if old:
+                    pipeline.engine.warm(old)
+                    events = [event for event in events if event.time_ns is None or event.time_ns >= since_ns]
+                monitor.untold += monitor.absorb(pipeline.observe(events))
+    except SourceError as error:  # what is broken in it was counted as far as it could be read
+        gaps.append(Gap(name, 0, safe(f"a rotated file can't be read to its end: {error}", 300), None))
+    return Begun(0, 1, since, tuple(gaps))
+
+
+def _offset_in_small(blocks: Iterator[Block], reader: Reader, since_ns: int) -> int:
+    """Where the first record from then on is, found by reading: lines with odd times lead a bisection astray."""
+    older, end = False, 0
+    for block in blocks:
+        for event in reader.read(block):
+            if event.time_ns is not None and event.time_ns >= since_ns:
+                return event.offset if older else 0
+            older = older or event.time_ns is not None
+        end = _end_of(block)
+    return end if older else 0  # an unfinished last line is not older: it may be finished now
+
+
+def _end_of(block: Block) -> int:
+    """The offset of the byte behind the last newline of a block."""
+    return block.offset + block.oversize.length + 1 if block.oversize else block.offset_at(len(block.lines))
+
+
+def _line_after(path: Path, offset: int) -> tuple[int, bytes]:
+    """The first line that begins after an offset, and where it begins."""
+    begun, end = None, path.stat().st_size
+    for block in _blocks(path, "", offset - 1, end):
+        for index, line in enumerate(block.lines):
+            if begun is not None:
+                return begun, line
+            # the rest of the line that the offset falls into; the next block begins behind all of it
+            begun = block.offset_at(index) + (block.oversize.length if block.oversize else len(line)) + 1
+    return begun or end, b""
+
+
+def _blocks(path: Path, name: str, start: int, end: int) -> Iterator[Block]:
+    """The whole lines between two places. However long a line is, no more of it is held than of any other."""
+    cutter = LineCutter(name, start, None)
+    with path.open("rb") as log:
+        log.seek(start)
+        while start < end and (data := log.read(min(end - start, _PIECE))):
+            yield from cutter.feed(data)
+            start += len(data)
