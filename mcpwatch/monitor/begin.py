@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,9 +13,10 @@ from mcpwatch.monitor.monitor import Monitor
 from mcpwatch.monitor.watchfiles import Checkpoint
 from mcpwatch.sources.bisect import TimeOf, offset_at
 from mcpwatch.sources.block import Block, Gap, SourceError
+from mcpwatch.sources.generations import open_this
 from mcpwatch.sources.lines import LineCutter
-from mcpwatch.sources.place import Place, find_file, find_place, place_at
-from mcpwatch.sources.rotation import rotated_files
+from mcpwatch.sources.place import Place, PlacePart, find_file, place_at
+from mcpwatch.sources.rotation import Rotated, rotated_files, settled_files
 from mcpwatch.sources.saved import open_saved
 from mcpwatch.text import safe
 
@@ -35,13 +37,16 @@ class Begun(NamedTuple):
         line: Line number, None when that is not known.
         since_ns: From when on it is complete.
         gaps: What of it, from then on, is known to be lost already.
-        place: Stands for offset and line where the file may be under another name by now.
+        parts: Rotated files that are to be read before it: their writer may linger on them.
+        place: All that, for a follower to go on from, under whatever names the files are by now; None where
+            there is no file yet.
     """
 
     offset: int
     line: int | None
     since_ns: int
     gaps: tuple[Gap, ...] = ()
+    parts: tuple[PlacePart, ...] = ()
     place: Place | None = None
 
 
@@ -59,11 +64,12 @@ def begin(
     """
     first = place_at(path, 0, 1)
     begun = _begin(monitor, path, name, since_ns, cap=cap, near=near, first=first)
-    if first is None or find_place(path, first) == "here":
+    if first is None:
         return begun
-    # rotated while we looked, which may take seconds: what was meant lies under another name now
-    renamed = find_file(path, first)[1]
-    return begun._replace(place=place_at(renamed or path, begun.offset, begun.line) or first)
+    # it may be rotated while we look, which may take seconds: a place is found under any name
+    found = find_file(path, first)[1]
+    own = (place_at(found, begun.offset, begun.line) if found is not None else None) or first
+    return begun._replace(place=Place((*begun.parts, *own.parts)))
 
 
 def _begin(
@@ -81,10 +87,7 @@ def _begin(
     time_of = _time_of(scratch, name)
     try:
         size = path.stat().st_size
-        if size <= _SMALL:
-            offset = _offset_in_small(_blocks(path, name, 0, size), scratch, since_ns)
-        else:
-            offset = offset_at(path, since_ns, time_of)
+        offset = _offset_since(path, size, scratch, since_ns)
         if cap and offset < size - NEAREST_START:
             offset, line = _line_after(path, size - NEAREST_START)
             since_ns = time_of(line) or since_ns
@@ -176,9 +179,9 @@ def _take_rotated(
         first: The log's own file, which is left to the follower, even if it is rotated just now.
     """
     since = since_ns
-    chosen: list[Path] = []
+    chosen: list[Rotated] = []
     own = first.parts[-1].mark.identity if first is not None else None
-    for rotated in reversed(rotated_files(path)):
+    for rotated in reversed(settled_files(path)):
         if rotated.identity == own:
             chosen.clear()  # what lies behind it is newer, and the follower finds it
             continue
@@ -187,15 +190,39 @@ def _take_rotated(
         if room is not None:
             room -= rotated.stat.st_size * (_GZIP_RATIO if rotated.compressed else 1)
             if room < 0:
-                since = chosen[0].stat().st_ctime_ns if chosen else monitor.clock()
+                since = chosen[0].stat.st_ctime_ns if chosen else monitor.clock()
                 break
-        chosen.insert(0, rotated.path)
-    if not chosen:
-        return Begun(0, 1, since)
+        chosen.insert(0, rotated)
+    with _opened(chosen) as files:
+        last = max((number for number, (file, _) in enumerate(files) if file.compressed), default=-1)
+        gaps = [
+            gap for file, held in files[: last + 1] for gap in _take_in(monitor, file, held, name, since_ns)
+        ]
+        parts = [part for _, held in files[last + 1 :] for part in _part_since(monitor, held, name, since_ns)]
+    return Begun(0, 1, since, tuple(gaps), tuple(parts))
+
+
+@contextlib.contextmanager
+def _opened(chosen: list[Rotated]) -> Iterator[list[tuple[Rotated, Path]]]:
+    """Hold rotated files open, so that each can be read under a path that no rotation changes."""
+    with contextlib.ExitStack() as held:
+        files = []
+        for file in chosen:
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # it was removed, or is under the next name of the list
+                fd = open_this(file)
+                if fd is not None:
+                    held.callback(os.close, fd)
+                    files.append((file, Path(f"/proc/self/fd/{fd}")))
+        yield files
+
+
+def _take_in(monitor: Monitor, file: Rotated, held: Path, name: str, since_ns: int) -> Iterator[Gap]:
+    """Take in a rotated file that nobody writes to any more; what comes before the time only warms windows up."""
     pipeline = monitor.pipeline
-    gaps: list[Gap] = []
     try:
-        for log in open_saved(chosen):
+        for log in open_saved([held]):
             for block in log.blocks():
                 block.source = name
                 events = pipeline.reader(name).read(block)
@@ -205,8 +232,25 @@ def _take_rotated(
                     events = [event for event in events if event.time_ns is None or event.time_ns >= since_ns]
                 monitor.untold += monitor.absorb(pipeline.observe(events))
     except SourceError as error:  # what is broken in it was counted as far as it could be read
-        gaps.append(Gap(name, 0, safe(f"a rotated file can't be read to its end: {error}", 300), None))
-    return Begun(0, 1, since, tuple(gaps))
+        why = safe(str(error).replace(str(held), file.path.name), 300)
+        yield Gap(name, 0, safe(f"a rotated file can't be read to its end: {why}", 300), None)
+
+
+def _part_since(monitor: Monitor, held: Path, name: str, since_ns: int) -> tuple[PlacePart, ...]:
+    """Where to begin in a rotated file, with the windows warmed up on what lies before."""
+    scratch = monitor.pipeline.scratch_reader(name)
+    offset = _offset_since(held, held.stat().st_size, scratch, since_ns)
+    for block in _blocks(held, name, max(0, offset - NEAREST_START), offset):
+        monitor.pipeline.engine.warm(scratch.read(block))
+    place = place_at(held, offset, line_at(held, offset, None))
+    return place.parts if place is not None else ()
+
+
+def _offset_since(path: Path, size: int, scratch: Reader, since_ns: int) -> int:
+    """The offset of the first record from a time on."""
+    if size <= _SMALL:
+        return _offset_in_small(_blocks(path, scratch.source, 0, size), scratch, since_ns)
+    return offset_at(path, since_ns, _time_of(scratch, scratch.source))
 
 
 def _offset_in_small(blocks: Iterator[Block], reader: Reader, since_ns: int) -> int:

@@ -23,7 +23,7 @@ from mcpwatch.sources.place import Place
 from mcpwatch.times import SECOND
 from tests.faults.matrix import FULL, Figure, row
 
-HISTORIES = 1_500 if FULL else 12
+HISTORIES = 800 if FULL else 12
 STEPS = 30
 # a real record begins with its time, so that no two begin with the same 64 bytes
 LENGTHS = (50, 100, 100, 100, 250, 250, 900, 5_000)

@@ -242,7 +242,7 @@ def test_a_log_that_is_rotated_while_its_start_is_looked_for_is_read_as_it_was(
             run.write(*numbered(5, 10, NOW))
         return real(path)
 
-    monkeypatch.setattr(beginning, "rotated_files", rotated_just_then)
+    monkeypatch.setattr(beginning, "settled_files", rotated_just_then)
     monitor = run.go(NOW)
     assert run.numbers == list(range(10))
     assert monitor.snapshot().counters.lines == 10
