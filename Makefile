@@ -9,6 +9,7 @@ MADE := $(VENV)/.made
 RUN  := $(VENV)/.run
 DEV  := $(VENV)/.dev
 
+FUZZ_SECONDS ?= 60
 FAULT_TOOLS := strace logrotate tmux socat acl attr rsyslog rsyslog-gnutls faketime openssl
 
 .DEFAULT_GOAL := help
@@ -48,10 +49,12 @@ faults: $(DEV)  ## break everything on purpose, at full size, and print what hel
 soak: $(DEV)  ## an hour of 2,000 records a second with rotations: memory, descriptors, nothing lost
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-fuzz: $(DEV)  ## throw bytes at verdicts, filters and the reader, a minute each (installs atheris)
+fuzz: $(DEV)  ## throw bytes at everything that parses, a minute each (installs atheris; FUZZ_SECONDS=3600 for longer)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'atheris>=3.0'
 	@for target in paths urls calls filters records; do \
-	  $(BIN)/python tests/fuzz/fuzz_verdicts.py $$target -max_total_time=60 || exit 1; done
+	  $(BIN)/python tests/fuzz/fuzz_verdicts.py $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	@for target in transports lines compressed documents mappings rules policies; do \
+	  $(BIN)/python tests/fuzz/fuzz_inputs.py $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 screenshots: $(DEV)  ## redraw the pictures of the README and the docs from the demo
 	@$(BIN)/python -m docs.screenshots
