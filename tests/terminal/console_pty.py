@@ -36,7 +36,7 @@ class Terminal:
             if cwd is not None:
                 os.chdir(cwd)
             environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(env or {})}
-            for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_DRIVER", "TEXTUAL"):
+            for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_DRIVER", "TEXTUAL", "COLUMNS", "LINES"):
                 if name not in (env or {}):
                     environment.pop(name, None)
             os.execve(command[0], command, environment)
