@@ -114,6 +114,7 @@ class Known(NamedTuple):
 
     Attributes:
         losses: Gives the files that it may hold the rest of.
+        sought: The one of them that the search is for, if any.
         since_ns: A copy of nothing known is read whole if it was written to since then; None: not for that.
         present: Marks of what the files hold, or held, that are being read now.
         read: Marks of files that were read before, of which no copy is to be read.
@@ -121,10 +122,16 @@ class Known(NamedTuple):
     """
 
     losses: Callable[[], Sequence[Loss]]
+    sought: Loss | None
     since_ns: int | None
     present: Sequence[Mark]
     read: Sequence[Mark]
     recent: Recent
+
+    def found_whole(self) -> None:
+        """A file that nobody has read was found: of a loss of which nothing was read it is what was lost."""
+        if self.sought is not None and self.sought.mark.offset == 0:
+            self.sought.found = True
 
 
 class CopyReader:
@@ -247,8 +254,7 @@ class CopyReader:
                 if relation == "holds":
                     yield from self._rest(loss)
             elif self.whole and relation != "short":
-                for each in self._known.losses():
-                    each.found = each.found or each.mark.offset == 0
+                self._known.found_whole()
                 yield from self._whole(Counter() if relation == "other" else self._known.recent.counted())
         except (OSError, SourceError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)

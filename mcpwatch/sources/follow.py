@@ -303,8 +303,8 @@ class Follower:
         self._chain.insert(self._chain.index(part), loss)
 
     def _verify(self) -> None:
-        """Notice now what a read would notice: what the rotated files are copies of depends on it."""
-        for part in self._files:
+        """Notice of older files now what a read would notice: what the rotated files are copies of depends on it."""
+        for part in self._files[:-1]:
             if part.fd is not None:
                 part.look()
                 with contextlib.suppress(OSError):  # the read says so
@@ -361,6 +361,7 @@ class Follower:
             since_ns=part.since_ns,
             after=part.after if isinstance(part, More) else None,
             before=later.identity if later is not None else None,
+            sought=part if isinstance(part, Loss) else None,
             further=part.looked if isinstance(part, Loss) else True,
         )
         out += gaps

@@ -101,6 +101,7 @@ class Generations:
         since_ns: int | None,
         after: tuple[int, int] | None = None,
         before: tuple[int, int] | None = None,
+        sought: Loss | None = None,
         further: bool = False,
     ) -> tuple[list[OpenFile | CopyReader], list[Gap]]:
         """Open rotated files that may hold what was not read, oldest first, some at a time.
@@ -111,6 +112,7 @@ class Generations:
                 by a person; None: never.
             after: Identity of a file; if it lies there, only younger ones, whenever they were written to.
             before: Identity of a file; if it lies there, only older ones.
+            sought: The loss that this is for.
             further: This goes on with a search that was begun before.
 
         Returns:
@@ -125,7 +127,9 @@ class Generations:
             opened, ordered = self._open(held_by(chain), after, before)
             if not opened:
                 break
-            known = Known(lambda: losses_in(chain), since_ns, _present(chain), list(self.past), self.recent)
+            known = Known(
+                lambda: losses_in(chain), sought, since_ns, _present(chain), list(self.past), self.recent
+            )
             for file, fd in opened:
                 self._known.add(file.version)
                 if fd is not None:
@@ -152,8 +156,7 @@ class Generations:
         if relation == "short" or not reader.whole:
             reader.close()
             return []
-        for each in known.losses():
-            each.found = each.found or each.mark.offset == 0
+        known.found_whole()
         part = OpenFile(reader.release(), self._source)
         if relation == "doubtful":
             part.delivered = self.recent.counted()
@@ -169,9 +172,10 @@ class Generations:
         for _ in range(_SCANS):
             files = settled_files(self._path)
             self._known &= {file.version for file in files}
-            names = [file.identity for file in files]
-            first = names.index(after) + 1 if after in names else 0
-            last = names.index(before) if before in names else len(files)
+            # the inode of a file that nobody holds may be another's by now
+            places = {file.identity: place for place, file in enumerate(files) if file.identity in held}
+            first = places[after] + 1 if after in places else 0
+            last = places.get(before, len(files)) if before is not None else len(files)
             opened: list[tuple[Rotated, int | None]] = []
             try:
                 for file in files[first:last]:
@@ -187,7 +191,7 @@ class Generations:
                     if fd is not None:
                         os.close(fd)
                 continue
-            return opened, after in names
+            return opened, after in places
         return [], False
 
 

@@ -70,7 +70,7 @@ class Clock:
         return time.time_ns() + self.offset_ns
 
 
-@row("F1")
+@row("F1", slow=True)
 @pytest.mark.skipif(not FAKETIME.exists(), reason="faketime is not installed (apt-get install faketime)")
 def test_the_clock_steps_back_an_hour_on_an_hour_and_into_another_day(home: Home, figure: Figure) -> None:
     """The log is read on at once, rotated or new; what is found is what a replay finds, and lockouts are right."""
@@ -125,7 +125,7 @@ def _ns(text: str) -> int:
     return found[0]
 
 
-@row("F2")
+@row("F2", slow=True)
 def test_stopped_for_a_minute_it_goes_on_by_itself_and_has_missed_nothing(home: Home, figure: Figure) -> None:
     """While it stands still the log is written on and rotated three times."""
     log, written = home.folder / "audit.jsonl", 0

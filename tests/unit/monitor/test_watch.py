@@ -51,12 +51,17 @@ def kept(room: Room) -> Iterator[Watching]:
     room.sources.close()
 
 
+def version(path: Path) -> tuple[int, int] | None:
+    """What a replacement of a file changes: its inode alone is soon given to another."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
 def write(room: Room, made: Watching) -> Watch:
     """Let it write how it goes now, and read that."""
-    before = made.path.stat().st_ino if made.path.exists() else None
+    before = version(made.path)
     shown = room.look()
     made.look(shown, lambda: room.sources.places)
-    wait_for(lambda: made.path.exists() and made.path.stat().st_ino != before)
+    wait_for(lambda: version(made.path) not in (None, before))
     return decode(made.path.read_bytes())
 
 
