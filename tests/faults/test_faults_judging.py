@@ -22,7 +22,7 @@ from tests.faults.matrix import FULL, Figure, row
 
 SIZE: Final = 1 << 20 if FULL else 1 << 17
 """Bytes of a line, about; the longest that are read are 1 MiB."""
-LIMIT: Final = 1.0 if FULL else 0.25
+LIMIT: Final = 1.0
 """Seconds of this process for one line."""
 
 POLICY: Final = parse(
