@@ -18,7 +18,7 @@ from mcpwatch.text import safe
 
 BETWEEN: Final = "the file was copied and truncated: what was written between the two is lost"
 PERHAPS: Final = (
-    "the file was copied and replaced unseen: what was written after the copy, if anything, is lost"
+    "the file was copied and replaced unseen, once or more: what was written after a copy, if anything, is lost"
 )
 _UNFINISHED: Final = "the rotated file ends in the middle of a line"
 _REMEMBERED: Final = 1_024
@@ -84,6 +84,11 @@ class Loss:
             return self.mark, self.cutter.offset
         return self.trail.mark(self.mark), self.trail.line_offset
 
+    @property
+    def truncated(self) -> bool:
+        """Whether it was seen to be truncated: what follows it, up to the file as it is now, was copied too."""
+        return self.in_place and not self.unseen
+
     def take(self, relation: Relation, file: Rotated) -> None:
         """A copy of it was found: one that goes as far as was read, or is `short` of that."""
         self.mark = replace(self.mark, mtime_ns=max(self.mark.mtime_ns, file.stat.st_mtime_ns))
@@ -97,6 +102,8 @@ class Loss:
         if not self.found:
             # of a file of which nothing was seen it is not known that there was anything
             return None if self.mark.size == 0 else self.gap
+        if self.mark.offset == 0 and self.truncated:
+            return None  # each copy that was read whole said so of itself
         if self.in_place or self.short:
             # what the copy left unfinished belongs to the same loss
             reason = PERHAPS if self.unseen else BETWEEN
@@ -128,6 +135,11 @@ class Known(NamedTuple):
     read: Sequence[Mark]
     recent: Recent
 
+    @property
+    def copied(self) -> bool:
+        """Whether files that nobody has read are copies, made before the file they were of was truncated."""
+        return self.sought is not None and self.sought.truncated
+
     def found_whole(self) -> None:
         """A file that nobody has read was found: of a loss of which nothing was read it is what was lost."""
         if self.sought is not None and self.sought.mark.offset == 0:
@@ -143,6 +155,7 @@ class CopyReader:
         begun: Whether it was looked at.
         set_aside: Whether it turned out to be nothing to read now, but may come to be: a copy of what a file that is
             being read still holds, or of nothing known.
+        torn: Whether the file it is a copy of was truncated after it, and it holds all that was saved of that file.
         failure: Why it could not be read to its end, if so.
     """
 
@@ -155,7 +168,7 @@ class CopyReader:
         """
         self.file = file
         self.cutter = LineCutter(source, copy=True)
-        self.begun = self.set_aside = False
+        self.begun = self.set_aside = self.torn = False
         self.failure: str | None = None
         self._fd: int | None = fd
         self._known = known
@@ -172,6 +185,14 @@ class CopyReader:
     def reached(self) -> tuple[Mark, int] | None:
         """How far it was read as a file of its own, and where its unfinished line begins; None while it is not."""
         return (self._trail.mark(self.file.stat), self._trail.line_offset) if self._trail.offset else None
+
+    def outcome(self) -> Gap | None:
+        """The gap there is at its end."""
+        if self.failure is not None:
+            return Gap(self.cutter.source, self.cutter.offset, self.failure, None)
+        if self.torn:
+            return Gap(self.cutter.source, self.cutter.offset, BETWEEN, None)
+        return cut_off(self.cutter)
 
     def read(self, budget: int) -> tuple[list[Block], int]:
         """Read on, a piece of at most 256 KiB more than `budget` bytes.
@@ -234,7 +255,8 @@ class CopyReader:
         for loss in losses:
             relation = loss.mark.related(sample)
             if relation in ("holds", "short") and loss.mark.telling:
-                return relation, loss
+                loss.take(relation, self.file)
+                return ("holds" if sample.length > loss.start else "short"), loss
         if any(is_copy(self.file, sample, mark) for mark in present):
             self.set_aside = True
             return "short", None
@@ -242,6 +264,7 @@ class CopyReader:
             return "short", None
         for loss in losses:
             if loss.mark.related(sample) == "holds" and self.whole:
+                loss.take("holds", self.file)
                 return "holds", loss
         self.set_aside = not self.whole
         return ("other" if all(mark.related(sample) == "other" for mark in marks) else "doubtful"), None
@@ -250,11 +273,11 @@ class CopyReader:
         try:
             relation, loss = yield from self._relation()
             if loss is not None:
-                loss.take(relation, self.file)
                 if relation == "holds":
                     yield from self._rest(loss)
             elif self.whole and relation != "short":
                 self._known.found_whole()
+                self.torn = self._known.copied
                 yield from self._whole(Counter() if relation == "other" else self._known.recent.counted())
         except (OSError, SourceError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -21,7 +21,7 @@ from mcpwatch.sources.generations import Generations, More, Part, held_by, losse
 from mcpwatch.sources.lines import LineCutter
 from mcpwatch.sources.mounts import network_filesystem
 from mcpwatch.sources.opened import OpenFile, RefusedError, open_regular, refusal
-from mcpwatch.sources.place import CLOSE_NS, PAST_KEPT, Place, PlacePart
+from mcpwatch.sources.place import CLOSE_NS, MOST_PAST, PAST_KEPT, Place, PlacePart
 from mcpwatch.text import SafeText, safe
 from mcpwatch.times import SECOND
 
@@ -153,7 +153,7 @@ class Follower:
             if isinstance(part, More):
                 parts[-1:] = [replace(last, pending=True) for last in parts[-1:]]
             elif isinstance(part, OpenFile):
-                parts.append(PlacePart(part.mark.thinned, part.trail.line_offset, part.cutter.line))
+                parts.append(PlacePart(part.telling_mark.thinned, part.trail.line_offset, part.cutter.line))
             elif part.reached is not None:
                 mark, offset = part.reached
                 parts.append(PlacePart(mark.thinned, offset, part.cutter.line, isinstance(part, Loss)))
@@ -162,7 +162,8 @@ class Follower:
         # whether a rotated file is older is told by when it was written to, unless it was but now
         alone = len(parts) == 1 and parts[0].mark.offset > 0
         since = parts[-1].mark.mtime_ns - CLOSE_NS if alone else 0
-        past = [mark for mark in self._generations.past if mark.mtime_ns >= since][-PAST_KEPT:]
+        kept = MOST_PAST if any(part.pending for part in parts) else PAST_KEPT
+        past = [mark for mark in self._generations.past if mark.mtime_ns >= since][-kept:]
         return Place(tuple(parts), tuple(mark.thinned for mark in past))
 
     @property
@@ -247,7 +248,7 @@ class Follower:
     def _read_file(self, part: OpenFile, limit: int, elapsed: int, allowed: _Budget, out: Delivery) -> None:
         want = min(allowed.left, max(0, limit - part.read_to))
         try:
-            if part.may_be_emptied and self._look_for_more(self._emptied(part), out):
+            if part.may_be_emptied and (loss := self._emptied(part)) and self._look_for_more(loss, out):
                 allowed.blocked = True
                 return
             data = part.take(want)
@@ -281,10 +282,8 @@ class Follower:
             return
         self._chain.remove(part)
         self._generations.note(part)
-        if part.failure is not None:
-            out.append(Gap(self._status.name, part.cutter.offset, part.failure, None))
-        elif (gap := cut_off(part.cutter)) is not None:
-            out.append(gap)
+        gap = part.outcome()
+        out += [gap] if gap is not None else []
         if part.reached is not None:
             self._generations.past.append(part.reached[0])
             self._status = replace(self._status, rotations=self._status.rotations + 1)
@@ -315,16 +314,18 @@ class Follower:
 
     def _loss_of(self, part: OpenFile, reason: str, since_ns: int | None, *, in_place: bool) -> Loss:
         mark = part.mark
-        lost = part.cutter.held + max(0, mark.size - mark.offset)
+        lost = part.cutter.held + max(0, mark.size - part.read_to)
         reason += _AWAY if part.resumed is not None else ""
         gap = Gap(self._status.name, part.cutter.offset, reason, lost or None)
         return Loss(mark, part.cutter, gap, part.read_to, since_ns, in_place, unseen=part.fd is None)
 
-    def _emptied(self, part: OpenFile) -> Loss:
-        """What the file held before we read a byte of it may be in copies."""
+    def _emptied(self, part: OpenFile) -> Loss | None:
+        """What the file held before we read a byte of it may be in copies; None where they are read already."""
         seen = part.seen or part.mark
         emptied = not seen.in_file(part.pread)
         part.note_content()
+        if emptied and self._generations.has_copied(seen):
+            return None
         name = self._status.name
         mark = replace(seen, size=seen.size if emptied else 0, offset=0, points=())
         loss = Loss(mark, LineCutter(name), Gap(name, 0, _UNSEEN, None), 0, mark.mtime_ns, in_place=True)

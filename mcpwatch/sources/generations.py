@@ -20,7 +20,7 @@ from mcpwatch.text import safe
 MAX_AT_ONCE: Final = 8
 """Most files that are opened at a time to catch up."""
 _SCANS: Final = 5
-_MARKS_KEPT: Final = 32
+_MARKS_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +78,10 @@ class Generations:
             if known and mark.in_file(lambda size, offset: os.pread(fd, size, offset)):
                 return mark
         return None
+
+    def has_copied(self, seen: Mark) -> bool:
+        """Whether a copy was read that was made of an open file after it was seen."""
+        return any(mark.mtime_ns >= seen.mtime_ns and seen.begins(mark) for mark in self.past)
 
     def is_known(self, file: Rotated, chain: Sequence[Part]) -> bool:
         """Whether a file is a copy of what was read."""
@@ -151,11 +155,11 @@ class Generations:
         self.note(reader)
         if relation == "holds" and loss is not None:
             return [reader]
-        if loss is not None:
-            loss.take(relation, reader.file)
         if relation == "short" or not reader.whole:
             reader.close()
             return []
+        if known.copied:
+            return [reader]  # nobody writes to a copy any more
         known.found_whole()
         part = OpenFile(reader.release(), self._source)
         if relation == "doubtful":

@@ -82,6 +82,13 @@ class Mark:
             for point in (*early[-1:], *self.points[len(early) :])  # each early one covers those before it
         )
 
+    def begins(self, other: Mark) -> bool:
+        """Whether it marks the beginning of what another does, as far as points tell that both have."""
+        theirs = dict(other.points)
+        common = [point for point in self.points if point.offset in theirs]
+        alike = all(theirs[point.offset] == point.digest for point in common)
+        return bool(common) and alike and self.size <= other.offset
+
     def related(self, sample: Sample) -> Relation:
         """What a copy that was sampled at this mark's points is to the file.
 

@@ -19,7 +19,9 @@ from mcpwatch.times import SECOND
 Where = Literal["here", "rotated", "copied", "lost"]
 
 PAST_KEPT: Final = 4
-"""Most files read before that a place remembers."""
+"""Most files read before that a place remembers, where no rotated files are still to be looked for."""
+MOST_PAST: Final = 64
+"""Most of them otherwise: what was read of a long list of rotated files must not be read again."""
 CLOSE_NS: Final = 10 * SECOND
 """Of two files written to within so long of each other, times do not tell which one is older."""
 _LARGEST: Final = (1 << 63) - 1
@@ -32,7 +34,7 @@ class PlacePart:
     """How far one file of a log was read.
 
     Attributes:
-        mark: All that was read of it.
+        mark: What was read of it, or what it held where that was too little to know it by.
         offset: Where the last line begins that was not finished, and so is to be read again.
         line: Number of that line, None when unknown.
         pending: Whether rotated files that followed it were still to be looked for.
@@ -84,7 +86,7 @@ class Place:
     def from_json(cls, value: object) -> Self | None:
         """Read it; None for whatever is not one."""
         try:
-            return cls(tuple(_parts(value)), tuple(_mark(each) for each in _list(value, "past", _MOST_PARTS)))
+            return cls(tuple(_parts(value)), tuple(_mark(each) for each in _list(value, "past", MOST_PAST)))
         except ValueError:
             return None
 

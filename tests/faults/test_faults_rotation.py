@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ RSYSLOGD: Final = shutil.which("rsyslogd", path=_PATH)
 RATE: Final = 20_000 if FULL else 5_000
 ROTATIONS: Final = 60 if FULL else 4
 EVERY_S: Final = 1.0 if FULL else 0.4
+STALLS: Final = (2.5, 0.9, 1.7, 3.2, 0.3) * 4 if FULL else (1.0,)
+"""Rotations that happen between two looks."""
 _NUMBER: Final = re.compile(rb'"call_id":"(\d+)"}\r?$', re.MULTILINE)
 
 pytestmark = pytest.mark.skipif(
@@ -56,6 +59,8 @@ class Reader(threading.Thread):
     """Follows the log as a live session does, in a thread of its own."""
 
     log: Path
+    stalls: Sequence[float] = ()
+    """Seconds for which it is kept from reading, after each half second in which it was not."""
     seen: list[int] = field(default_factory=list)
     lines: int = 0
     gaps: list[Gap] = field(default_factory=list)
@@ -70,7 +75,12 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         quiet_after = 0
+        stalls = deque(self.stalls)
+        free = time.monotonic()
         while quiet_after < 3:
+            if stalls and time.monotonic() > free + 0.5:
+                time.sleep(stalls.popleft())
+                free = time.monotonic()
             delivered = self.sources.tick(time.time_ns())
             for item in delivered:
                 if isinstance(item, Block):
@@ -209,14 +219,15 @@ def test_rotation_by_rename_loses_and_repeats_no_line(
 
 @row("A4")
 @row("A5")
+@pytest.mark.parametrize("stalls", [(), STALLS], ids=["", "stalls"])
 @pytest.mark.parametrize("options", ["copytruncate", "copytruncate compress"])
 def test_copytruncate_loses_nothing_that_is_on_disk_and_what_it_destroys_is_a_gap(
-    tmp_path: Path, writer: Path, figure: Figure, options: str
+    tmp_path: Path, writer: Path, figure: Figure, options: str, stalls: Sequence[float]
 ) -> None:
-    """logrotate itself destroys what is written between its copy and its cut."""
+    """logrotate itself destroys what is written between its copy and its cut, once or often before we look."""
     log = tmp_path / "audit.jsonl"
     log.touch(mode=0o640)
-    reader, rivals = Reader(log), Rivals(tmp_path, log)
+    reader, rivals = Reader(log, stalls), Rivals(tmp_path, log)
     if FULL:
         rivals.start()
         time.sleep(1)
@@ -234,7 +245,8 @@ def test_copytruncate_loses_nothing_that_is_on_disk_and_what_it_destroys_is_a_ga
     repeated = len(reader.seen) - len(set(reader.seen))
     beside = f"; beside it {rivals.lost(there)}" if FULL else ""
     figure(
-        f"{options}: {ROTATIONS} rotations, {rate:,} lines/s: lost against disk {lost}, repeated {repeated} of "
+        f"{options}{f', reader kept from reading for up to {max(stalls)} s' if stalls else ''}: {ROTATIONS} rotations, "
+        f"{rate:,} lines/s: lost against disk {lost}, repeated {repeated} of "
         f"{len(there):,}; logrotate destroyed {written - len(there):,} in {lossy} rotations, {len(reader.gaps)} "
         f"gaps told{beside}"
     )
