@@ -22,8 +22,7 @@ demo: $(RUN)  ## set up, then run a small MCP fleet with an attacker in it, and 
 	@$(BIN)/mcpwatch demo $(ARGS)
 
 test: $(DEV)  ## set up, then run the tests (`make test ARGS="-k window"` for some of them)
-	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m "alone and not slow"
-	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m "not alone and not slow" -n 2 --dist loadgroup $(ARGS)
+	@env -u NO_COLOR -u TEXTUAL_THEME -u TEXTUAL_DRIVER $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(ARGS)
 
 check: $(DEV)  ## ruff, mypy --strict, and the order of the rooms
 	@$(BIN)/ruff check .

@@ -244,8 +244,9 @@ def test_copytruncate_loses_nothing_that_is_on_disk_and_what_it_destroys_is_a_ga
     lost = len(there - set(reader.seen))
     repeated = len(reader.seen) - len(set(reader.seen))
     beside = f"; beside it {rivals.lost(there)}" if FULL else ""
+    held = f", the reader kept from reading for up to {max(stalls)} s" if stalls else ""
     figure(
-        f"{options}{f', reader kept from reading for up to {max(stalls)} s' if stalls else ''}: {ROTATIONS} rotations, "
+        f"{options}{held}: {ROTATIONS} rotations, "
         f"{rate:,} lines/s: lost against disk {lost}, repeated {repeated} of "
         f"{len(there):,}; logrotate destroyed {written - len(there):,} in {lossy} rotations, {len(reader.gaps)} "
         f"gaps told{beside}"

@@ -17,7 +17,6 @@ def test_an_idle_console_writes_nothing() -> None:
         assert terminal.read(3.0) == b""
 
 
-@pytest.mark.alone
 def test_four_changed_rows_cost_little(capsys: pytest.CaptureFixture[str]) -> None:
     """Only what changed is sent."""
     with console("rows") as terminal:
