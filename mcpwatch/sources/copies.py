@@ -63,6 +63,7 @@ class Loss:
         looked: Whether copies were looked for.
         found: Whether a copy of it was.
         short: Whether that copy ends before what had been read.
+        told: Whether copies of it that were read whole told of themselves what is lost.
     """
 
     mark: Mark
@@ -75,6 +76,7 @@ class Loss:
     looked: bool = False
     found: bool = False
     short: bool = False
+    told: bool = False
     trail: Trail | None = None
 
     @property
@@ -86,7 +88,7 @@ class Loss:
 
     @property
     def truncated(self) -> bool:
-        """Whether it was seen to be truncated: what follows it, up to the file as it is now, was copied too."""
+        """Whether it was seen to be truncated, and so copied before."""
         return self.in_place and not self.unseen
 
     def take(self, relation: Relation, file: Rotated) -> None:
@@ -102,8 +104,8 @@ class Loss:
         if not self.found:
             # of a file of which nothing was seen it is not known that there was anything
             return None if self.mark.size == 0 else self.gap
-        if self.mark.offset == 0 and self.truncated:
-            return None  # each copy that was read whole said so of itself
+        if self.mark.offset == 0 and self.told:
+            return None
         if self.in_place or self.short:
             # what the copy left unfinished belongs to the same loss
             reason = PERHAPS if self.unseen else BETWEEN
@@ -126,6 +128,7 @@ class Known(NamedTuple):
         present: Marks of what the files hold, or held, that are being read now.
         read: Marks of files that were read before, of which no copy is to be read.
         recent: What tells repeats.
+        copied: Whether files that nobody has read are copies, made before the file they were of was truncated.
     """
 
     losses: Callable[[], Sequence[Loss]]
@@ -134,16 +137,13 @@ class Known(NamedTuple):
     present: Sequence[Mark]
     read: Sequence[Mark]
     recent: Recent
-
-    @property
-    def copied(self) -> bool:
-        """Whether files that nobody has read are copies, made before the file they were of was truncated."""
-        return self.sought is not None and self.sought.truncated
+    copied: bool
 
     def found_whole(self) -> None:
         """A file that nobody has read was found: of a loss of which nothing was read it is what was lost."""
         if self.sought is not None and self.sought.mark.offset == 0:
             self.sought.found = True
+            self.sought.told |= self.copied
 
 
 class CopyReader:

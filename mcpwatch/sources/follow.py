@@ -153,7 +153,7 @@ class Follower:
             if isinstance(part, More):
                 parts[-1:] = [replace(last, pending=True) for last in parts[-1:]]
             elif isinstance(part, OpenFile):
-                parts.append(PlacePart(part.telling_mark.thinned, part.trail.line_offset, part.cutter.line))
+                parts.append(PlacePart(part.mark.thinned, part.trail.line_offset, part.cutter.line))
             elif part.reached is not None:
                 mark, offset = part.reached
                 parts.append(PlacePart(mark.thinned, offset, part.cutter.line, isinstance(part, Loss)))
@@ -248,7 +248,7 @@ class Follower:
     def _read_file(self, part: OpenFile, limit: int, elapsed: int, allowed: _Budget, out: Delivery) -> None:
         want = min(allowed.left, max(0, limit - part.read_to))
         try:
-            if part.may_be_emptied and (loss := self._emptied(part)) and self._look_for_more(loss, out):
+            if part.may_be_emptied and self._look_for_more(self._emptied(part), out):
                 allowed.blocked = True
                 return
             data = part.take(want)
@@ -286,6 +286,8 @@ class Follower:
         out += [gap] if gap is not None else []
         if part.reached is not None:
             self._generations.past.append(part.reached[0])
+            if part.torn:
+                self._generations.torn.append(part.reached[0])
             self._status = replace(self._status, rotations=self._status.rotations + 1)
 
     def _truncated(self, part: OpenFile, reason: str, fd: int | None = None) -> None:
@@ -319,16 +321,15 @@ class Follower:
         gap = Gap(self._status.name, part.cutter.offset, reason, lost or None)
         return Loss(mark, part.cutter, gap, part.read_to, since_ns, in_place, unseen=part.fd is None)
 
-    def _emptied(self, part: OpenFile) -> Loss | None:
-        """What the file held before we read a byte of it may be in copies; None where they are read already."""
+    def _emptied(self, part: OpenFile) -> Loss:
+        """What the file held before we read a byte of it may be in copies."""
         seen = part.seen or part.mark
         emptied = not seen.in_file(part.pread)
         part.note_content()
-        if emptied and self._generations.has_copied(seen):
-            return None
         name = self._status.name
         mark = replace(seen, size=seen.size if emptied else 0, offset=0, points=())
         loss = Loss(mark, LineCutter(name), Gap(name, 0, _UNSEEN, None), 0, mark.mtime_ns, in_place=True)
+        loss.found = loss.told = emptied and self._generations.has_told(seen)
         self._chain.insert(self._chain.index(part), loss)
         return loss
 
@@ -364,6 +365,7 @@ class Follower:
             before=later.identity if later is not None else None,
             sought=part if isinstance(part, Loss) else None,
             further=part.looked if isinstance(part, Loss) else True,
+            current=later is not None and later is self._chain[-1],
         )
         out += gaps
         if isinstance(part, Loss):

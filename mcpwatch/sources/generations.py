@@ -39,15 +39,17 @@ class Generations:
 
     Attributes:
         past: Marks of those that were read, or were there before reading began.
+        torn: Marks of those of them that were copies of a file which was truncated then.
         recent: What tells repeats where marks cannot.
     """
 
     def __init__(self, path: Path, source: str) -> None:
         self.past: deque[Mark] = deque(maxlen=_MARKS_KEPT)
+        self.torn: deque[Mark] = deque(maxlen=_MARKS_KEPT)
         self.recent = Recent()
         self._path, self._source = path, source
         self._known: set[tuple[int, int, int, int]] = set()
-        self._set_aside: set[tuple[int, int, int, int]] = set()
+        self._set_aside: dict[tuple[int, int, int, int], bool] = {}
 
     def begin(self) -> None:
         """What was rotated before we came is not ours to read, even where its writer still lingers on it."""
@@ -65,7 +67,7 @@ class Generations:
     def note(self, reader: CopyReader) -> None:
         """A copy was looked at. What is nothing to read now may come to be when something else happens."""
         if reader.set_aside:
-            self._set_aside.add(reader.file.version)
+            self._set_aside[reader.file.version] = reader.file.compressed
 
     def known_as(self, fd: int) -> Mark | None:
         """The mark of an open file that was read before."""
@@ -79,9 +81,9 @@ class Generations:
                 return mark
         return None
 
-    def has_copied(self, seen: Mark) -> bool:
-        """Whether a copy was read that was made of an open file after it was seen."""
-        return any(mark.mtime_ns >= seen.mtime_ns and seen.begins(mark) for mark in self.past)
+    def has_told(self, seen: Mark) -> bool:
+        """Whether what a truncation destroyed of an open file was told already: with a copy made after it was seen."""
+        return any(mark.mtime_ns >= seen.mtime_ns and seen.begins(mark) for mark in self.torn)
 
     def is_known(self, file: Rotated, chain: Sequence[Part]) -> bool:
         """Whether a file is a copy of what was read."""
@@ -107,6 +109,7 @@ class Generations:
         before: tuple[int, int] | None = None,
         sought: Loss | None = None,
         further: bool = False,
+        current: bool = False,
     ) -> tuple[list[OpenFile | CopyReader], list[Gap]]:
         """Open rotated files that may hold what was not read, oldest first, some at a time.
 
@@ -118,21 +121,32 @@ class Generations:
             before: Identity of a file; if it lies there, only older ones.
             sought: The loss that this is for.
             further: This goes on with a search that was begun before.
+            current: Whether `before` is what the path names.
 
         Returns:
             What is to be read, and what cannot be. There may be more while there is any.
         """
-        if not further:
-            self._known -= self._set_aside
-            self._set_aside.clear()
+        # what a file still held is a copy of what it held as soon as it is truncated; compressed copies cost to look at
+        again = [version for version, compressed in self._set_aside.items() if not (further and compressed)]
+        self._known.difference_update(again)
+        for version in again:
+            del self._set_aside[version]
         parts: list[OpenFile | CopyReader] = []
         gaps: list[Gap] = []
         while not parts:
-            opened, ordered = self._open(held_by(chain), after, before)
+            opened, ordered, bounded = self._open(held_by(chain), after, before)
             if not opened:
                 break
+            # what lies between a truncated file and the copies of it was copied of it too
+            copied = sought is not None and sought.truncated and (current or bounded)
             known = Known(
-                lambda: losses_in(chain), sought, since_ns, _present(chain), list(self.past), self.recent
+                lambda: losses_in(chain),
+                sought,
+                since_ns,
+                _present(chain),
+                list(self.past),
+                self.recent,
+                copied,
             )
             for file, fd in opened:
                 self._known.add(file.version)
@@ -171,8 +185,8 @@ class Generations:
         held: Collection[tuple[int, int]],
         after: tuple[int, int] | None,
         before: tuple[int, int] | None,
-    ) -> tuple[list[tuple[Rotated, int | None]], bool]:
-        """Open what is new, as far as may be; whether all of it is younger than the file to come after."""
+    ) -> tuple[list[tuple[Rotated, int | None]], bool, bool]:
+        """Open what is new, as far as may be; whether the files to come after and before lie there."""
         for _ in range(_SCANS):
             files = settled_files(self._path)
             self._known &= {file.version for file in files}
@@ -195,8 +209,8 @@ class Generations:
                     if fd is not None:
                         os.close(fd)
                 continue
-            return opened, after in places
-        return [], False
+            return opened, after in places, before in places
+        return [], False, False
 
 
 def _present(chain: Sequence[Part]) -> list[Mark]:

@@ -125,16 +125,6 @@ class OpenFile:
         return self.resumed or self.trail.mark(self._verified)
 
     @property
-    def telling_mark(self) -> Mark:
-        """The same, or of what the file holds where too little was read of it to know it by."""
-        mark = self.mark
-        if self.fd is not None and not mark.telling:
-            with contextlib.suppress(OSError):
-                held = mark_of(self.fd)
-                return held if mark.in_file(self.pread) else mark
-        return mark
-
-    @property
     def line_mark(self) -> Mark:
         """The same as of the beginning of the line that is not finished yet."""
         return self.trail.mark(self._verified, line=True)

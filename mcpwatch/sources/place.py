@@ -34,7 +34,7 @@ class PlacePart:
     """How far one file of a log was read.
 
     Attributes:
-        mark: What was read of it, or what it held where that was too little to know it by.
+        mark: All that was read of it.
         offset: Where the last line begins that was not finished, and so is to be read again.
         line: Number of that line, None when unknown.
         pending: Whether rotated files that followed it were still to be looked for.
