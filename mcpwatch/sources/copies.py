@@ -18,7 +18,7 @@ from mcpwatch.text import safe
 
 BETWEEN: Final = "the file was copied and truncated: what was written between the two is lost"
 PERHAPS: Final = (
-    "the file was copied and replaced unseen, once or more: what was written after a copy, if anything, is lost"
+    "the file was copied and replaced unseen: what was written after a copy, if anything, is lost"
 )
 _UNFINISHED: Final = "the rotated file ends in the middle of a line"
 _REMEMBERED: Final = 1_024

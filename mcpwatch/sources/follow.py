@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from mcpwatch.sources.attach import Finder, has_twin, is_here
 from mcpwatch.sources.block import MAX_LINE, Block, Gap
-from mcpwatch.sources.copies import CopyReader, Loss, cut_off, mark_repeats
+from mcpwatch.sources.copies import BETWEEN, CopyReader, Loss, cut_off, mark_repeats
 from mcpwatch.sources.generations import Generations, More, Part, held_by, losses_in
 from mcpwatch.sources.lines import LineCutter
 from mcpwatch.sources.mounts import network_filesystem
@@ -271,6 +271,10 @@ class Follower:
         out += blocks
         allowed.left -= len(data)
         allowed.blocked = part.read_to < limit
+        if part.torn and not allowed.blocked:
+            part.torn, part.told_at = False, part.cutter.offset
+            out.append(Gap(self._status.name, part.told_at, BETWEEN, None))
+            self._generations.torn.append(part.mark)
 
     def _read_copy(self, part: CopyReader, allowed: _Budget, out: Delivery) -> None:
         blocks, allowed.left = part.read(allowed.left)
@@ -509,5 +513,5 @@ class Follower:
                 part.close()
                 self._generations.retire(part)
                 gap = cut_off(part.cutter)
-                out += [gap] if gap is not None else []
+                out += [gap] if gap is not None and gap.offset != part.told_at else []
                 self._chain.remove(part)

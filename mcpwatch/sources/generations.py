@@ -82,7 +82,7 @@ class Generations:
         return None
 
     def has_told(self, seen: Mark) -> bool:
-        """Whether what a truncation destroyed of an open file was told already: with a copy made after it was seen."""
+        """Whether what a truncation destroyed of a file was told already: with a copy made after it was seen."""
         return any(mark.mtime_ns >= seen.mtime_ns and seen.begins(mark) for mark in self.torn)
 
     def is_known(self, file: Rotated, chain: Sequence[Part]) -> bool:
@@ -126,7 +126,7 @@ class Generations:
         Returns:
             What is to be read, and what cannot be. There may be more while there is any.
         """
-        # what a file still held is a copy of what it held as soon as it is truncated; compressed copies cost to look at
+        # what a file still held is nothing to read, until it is truncated; compressed copies cost to look at
         again = [version for version, compressed in self._set_aside.items() if not (further and compressed)]
         self._known.difference_update(again)
         for version in again:
@@ -172,10 +172,9 @@ class Generations:
         if relation == "short" or not reader.whole:
             reader.close()
             return []
-        if known.copied:
-            return [reader]  # nobody writes to a copy any more
         known.found_whole()
         part = OpenFile(reader.release(), self._source)
+        part.torn = known.copied
         if relation == "doubtful":
             part.delivered = self.recent.counted()
         return [part]

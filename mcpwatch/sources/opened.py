@@ -66,6 +66,8 @@ class OpenFile:
         cutter: Cuts what was read of it into lines.
         trail: What was read of it.
         delivered: Hashes of lines that may come again in it, and how often: it may be a copy.
+        torn: Whether it is still to be told that what it is a copy of was truncated after it.
+        told_at: Where the unfinished line begins that was told with it.
         quiet_ns: For how long it has given no data since it was rotated away.
         seen: What it held when it was opened, or when its copies were last looked for.
     """
@@ -81,6 +83,8 @@ class OpenFile:
         self.trail = Trail.at(self.pread, offset) if offset else Trail()
         self.resumed: Mark | None = None
         self.delivered: Counter[int] = Counter()
+        self.torn = False
+        self.told_at = -1
         self.quiet_ns = 0
         self.seen: Mark | None = None
         self._head_checked_ns = -1
@@ -95,6 +99,7 @@ class OpenFile:
         part.trail = Trail()
         part.trail.offset = part.trail.line_offset = offset
         part.delivered = Counter()
+        part.torn, part.told_at = False, -1
         part.quiet_ns, part._head_checked_ns = 0, -1
         part.seen = None if mark.telling else mark
         return part
