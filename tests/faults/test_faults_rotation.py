@@ -89,7 +89,8 @@ class Reader(threading.Thread):
                     self.seen += numbers(b"\n".join(kept))
                 else:
                     self.gaps.append(item)
-            quiet_after = quiet_after + 1 if self.ending.is_set() and not delivered else 0
+            idle = self.ending.is_set() and not delivered and self.sources.wait_s > 0
+            quiet_after = quiet_after + 1 if idle else 0
             time.sleep(min(self.sources.wait_s, 0.05))
         self.sources.close()
 
