@@ -11,9 +11,10 @@ DEV  := $(VENV)/.dev
 
 FUZZ_SECONDS ?= 60
 FAULT_TOOLS := strace logrotate tmux socat acl attr rsyslog rsyslog-gnutls faketime openssl
+REAL_TOOLS  := nginx caddy logrotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-rules mutate faults soak fuzz screenshots clean FORCE
+.PHONY: help demo test check bench bench-rules mutate faults real soak fuzz screenshots clean FORCE
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -44,6 +45,12 @@ faults: $(DEV)  ## break everything on purpose, at full size, and print what hel
 	  dpkg -s $(FAULT_TOOLS) >/dev/null 2>&1 || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(FAULT_TOOLS) >/dev/null; }; fi
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+real: $(DEV)  ## follow real servers, proxies and clients, older versions of FastMCP too
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  dpkg -s $(REAL_TOOLS) >/dev/null 2>&1 || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(REAL_TOOLS) >/dev/null; }; fi
+	@$(BIN)/python -m pytest tests/functional/test_real_*.py $(ARGS)
 
 soak: $(DEV)  ## an hour of 2,000 records a second with rotations: memory, descriptors, nothing lost
 	@$(BIN)/python -m tests.soak $(ARGS)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from benchmarks.formats import costs
 from benchmarks.generate import POLICY, write
 from benchmarks.terminal import four_rows, idle
 
@@ -82,6 +83,8 @@ def main() -> None:
         found = pairs(replay, [sys.executable, "-c", JSON_LOOP, str(log)], options.runs)
         say(f"replay --json of {options.records:,} records to a bare orjson loop", ratio(found))
         say("  peak memory", f"{max(one.peak_mib for one, _ in found):.0f} MiB")
+        for form, times, _ in costs():
+            say(f"read a record by {form}, to a native one", f"{times:.2f} x cpu")
         found = pairs([mcpwatch, "--version"], [sys.executable, "-c", "pass"], max(options.runs, 5))
         say("mcpwatch --version to a bare interpreter", ratio(found))
         say("bytes to the terminal from an idle console, 5 s", str(idle(mcpwatch, Path(folder))))

@@ -31,6 +31,7 @@ from mcpwatch.detection.tags import FRAMEWORKS
 from mcpwatch.event import OUTCOMES
 from mcpwatch.filter import FIELDS
 from mcpwatch.formats.fields import ABSENT, ALIASES, EVENT_WORDS, HTTP_STATUS, STATUS_WORDS
+from mcpwatch.formats.shipped import shipped_mapping, shipped_mappings
 from mcpwatch.incidents.export import checks_of, event_record, incident_record
 from mcpwatch.monitor.pipeline import Pipeline, Reading
 from mcpwatch.policy.lint import CODES
@@ -43,6 +44,8 @@ from mcpwatch.sources.block import Block
 from mcpwatch.times import SECOND, format_duration
 from tests.faults.matrix import FIGURES
 from tests.faults.matrix import ROWS as FAULTS
+from tests.formats_table import HEAD as FORMAT_HEAD
+from tests.formats_table import rows as format_rows
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent
@@ -181,6 +184,50 @@ CASE_KEYS: Final[dict[str, str]] = {
     "after the start, up to nine decimals; `repeat` and `every` make several.",
     "fires": "Numbers of the events that the rule must fire on, from 1; `all`, or `[]` for none.",
     "level": "What the highest severity of those must be.",
+}
+MAPPING_KEYS: Final[dict[str, str]] = {
+    "name": "What `--format` and `inspect` call it. Without it: the name of the file.",
+    "title": "What people call it.",
+    "shape": "`json` (default), `text`, `logfmt`, `cef`, `leef`, `accesslog` (combined, uvicorn, nginx's error log) "
+    "or `otlp` (spans and log records of OpenTelemetry).",
+    "lines": "`text` only: name -> [template](#templates), or a list of them, tried in order. The record gets the "
+    "name as `line`.",
+    "match": "[Conditions](#conditions) that all records of the format meet, and no others. Without it the format "
+    "reads only what `--format` gives it, unless it has `lines`.",
+    "each": "A [path](#paths) to a list: one event for each element. Other paths then begin at the element.",
+    "fields": "Field -> path, or a list of paths of which the first that holds something counts. Required.",
+    "kinds": "Words of the field `event` -> `tool_call`, `request`, `auth`, `session_start` or `session_end`.",
+    "status": "Words and codes of the field `status` -> an outcome.",
+    "units": "`timestamp`: `s`, `ms`, `us` or `ns`; without it told by size. `duration`: `ns`, `us`, `ms` (default), "
+    "`s`, `min` or `h`; text such as `4ms` or `1m2.5s` says its own.",
+    "zone": "Of times that say none: `local` or a name such as `Europe/Berlin`. Without it: UTC, and marked.",
+    "constants": "Field -> what it is where the record does not say it.",
+    "parse": "Path of a text -> [template](#templates), or a list of them. What it takes becomes fields of the "
+    "record, which do not replace its own.",
+    "variants": "Other ways of reading for some records, [see below](#variants).",
+    "pair": "Paths whose values the start and the end of a call have in common, or that differ in name: "
+    "`[[id, tool_use_id]]`.",
+    "pair_by": "`id` (default): they name the call. `order`: they do not, and the oldest open call with the same "
+    "values is meant.",
+    "lacks": "`time`, `tool`, `params`, `client`, `status` or `duration` -> what to switch on so that the product "
+    "logs it; `inspect` says it.",
+    "settings": "Recommended settings of the product, as Markdown.",
+}
+VARIANT_KEYS: Final[dict[str, str]] = {
+    "when": "[Conditions](#conditions).",
+    "fields": "As above; `[]` for none.",
+    "constants": "As above; they go before `fields` of the rest of the file.",
+    "status": "As above.",
+    "kinds": "As above.",
+    "ignore": "`true`: no audit record. The line is understood, and gives no event.",
+    "phase": "`start` or `end` of a call; needs `pair`.",
+}
+CONDITION_KEYS: Final[dict[str, str]] = {
+    "present": "`true` or `false`: whether something is there. `null`, `-`, `unknown` and the like are nothing.",
+    "starts": "A text that begins so; or a list of beginnings.",
+    "contains": "A text in which that stands; or a list.",
+    "not": "Another value; or none of a list.",
+    "kind": "`text`, `number`, `object`, `list` or `bool`.",
 }
 CHECKS_OF_RULES: Final[dict[str, str]] = {
     "enforcement-gap": "A success that the policy forbids: revoked, locked out, disabled or unlisted tool, scope.",
@@ -484,6 +531,20 @@ def _faults() -> str:
     return table(("", "fault", "must hold", "measured"), rows)
 
 
+def _formats() -> str:
+    rows = (
+        (code(name), shipped_mapping(name).title, f"{understood} of {lines}", *fields)
+        for name, lines, understood, *fields in format_rows()
+    )
+    return table(("format", "product", "read", *FORMAT_HEAD[3:]), rows)
+
+
+def _format_settings() -> str:
+    return "\n".join(
+        f"### {mapping.title}\n\n{mapping.settings}" for mapping in shipped_mappings() if mapping.settings
+    )
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "aliases": _aliases,
     "status-words": lambda: _words(STATUS_WORDS, ("outcome", "words for it")),
@@ -506,6 +567,11 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "correlation-keys": _key_rows(CORRELATION_KEYS),
     "case-keys": _key_rows(CASE_KEYS),
     "value-fields": lambda: codes(VALUE_FIELDS) + "\n",
+    "formats": _formats,
+    "format-settings": _format_settings,
+    "mapping-keys": _key_rows(MAPPING_KEYS),
+    "variant-keys": _key_rows(VARIANT_KEYS),
+    "condition-keys": _key_rows(CONDITION_KEYS),
     "checks": _checks,
     "tags": _tags,
     "sigma-fields": _sigma_fields,

@@ -43,6 +43,12 @@ class Flag(IntFlag):
     """The last line of a saved file, without a newline."""
     DUPLICATE_KEYS = 16
     """The record names its tool, outcome or key twice; JSON parsers keep the last, each reader its own."""
+    PAIRED_BY_ORDER = 32
+    """Its end was told by order alone: the log names no calls, and the oldest one open was taken to be meant."""
+
+
+TIME_FLAGS: Final = Flag.NAIVE_TIME | Flag.INFERRED_TIME | Flag.FUTURE_TIME
+"""What was assumed about the time of a record."""
 
 
 class Auth(msgspec.Struct, gc=False):
@@ -111,6 +117,41 @@ class _Nowhere:
 
 NOWHERE: Final[Origin] = _Nowhere()
 """The origin of events that were made and not read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class OwnLines:
+    """The origin of a call that is logged in two lines: they are held by themselves, and not what stood around them.
+
+    Each start and each `CallEnd` has one of its own.
+
+    Attributes:
+        source: Short name of the log.
+        lines: The raw line of the start, then that of the end.
+        places: Their line numbers and byte offsets.
+    """
+
+    source: str
+    lines: list[bytes]
+    places: tuple[tuple[int | None, int], ...]
+
+    @classmethod
+    def of(cls, event: AuditEvent) -> OwnLines:
+        """The line of an event that was read."""
+        return cls(event.source, [event.origin.lines[event.index]], ((event.line, event.offset),))
+
+    def __add__(self, end: OwnLines) -> OwnLines:
+        """A start's line and that of its end."""
+        return OwnLines(self.source, [*self.lines, *end.lines], (*self.places, *end.places))
+
+    def line_at(self, index: int) -> int | None:
+        """Number of a line in the log, from 1; None when reading began in the middle of it."""
+        return self.places[index][0]
+
+    def offset_at(self, index: int) -> int:
+        """Byte offset of a line in the log."""
+        return self.places[index][1]
+
 
 # What the reader sets has no name in the schema: nobody can write a log line that sets it.
 _UNSPEAKABLE: Final = secrets.token_hex(8)
@@ -188,3 +229,61 @@ class AuditEvent(
         """Byte offset of the line in its file."""
         offset: int = self.origin.offset_at(self.index)
         return offset
+
+
+class CallEnd(AuditEvent, gc=False):
+    """A call whose start was given before, with all that is known of it now that it has ended.
+
+    It is no further event, but says how that of the start came out: its fields are those of the start and what the
+    end adds; its time, its caller and its place are those of the start. Only `sequence`, `hash` and `prev_hash` are
+    the end's own, because every line of a numbered log has its number.
+
+    Attributes:
+        start: The event of the start, outcome `unknown` until `apply`.
+        before: Its shape as it was given.
+        logged_ns: The time of the end's line, ns; None where it has no readable one.
+        uncounted: The start was read by somebody else, who only wanted to know what came before.
+    """
+
+    start: Any = None
+    before: Any = UNKNOWN
+    logged_ns: int | None = None
+    uncounted: bool = False
+
+    @property
+    def end_line(self) -> int | None:
+        """Number of the end's line, from 1, or None when reading began in the middle of the file."""
+        line: int | None = self.origin.line_at(1)
+        return line
+
+    @property
+    def end_offset(self) -> int:
+        """Byte offset of the end's line in its file."""
+        offset: int = self.origin.offset_at(1)
+        return offset
+
+    def apply(self) -> None:
+        """Write the outcome into the start's event, so that whoever shows that later shows how it ended.
+
+        To be called when everybody has judged: they compare with what the start said.
+        """
+        start: AuditEvent = self.start
+        for name in AMENDED:
+            setattr(start, name, getattr(self, name))
+
+
+def logged_at(event: AuditEvent) -> int | None:
+    """The time at which an event stands in its log, ns: that of its line, which for a call's end is the end's own."""
+    return event.logged_ns if isinstance(event, CallEnd) else event.time_ns
+
+
+def is_open(event: AuditEvent) -> bool:
+    """Whether an event is the beginning of a call of which nobody knows yet how it ended, or whether it ever will."""
+    return isinstance(event.origin, OwnLines) and len(event.origin.lines) == 1
+
+
+AMENDED: Final = (
+    "event", "tool", "params", "status", "error", "duration_ms", "scopes", "server", "call_id", "definition_sha256",
+    "flags", "origin", "shape",
+)  # fmt: skip
+"""What the end of a call may say, or say anew."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from mcpwatch.detection.rule import Correlation, Rule
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd
+from mcpwatch.formats.pairing import Pairing, Phase
 from mcpwatch.formats.reader import Reader
 from mcpwatch.policy.model import Alerts
 from mcpwatch.sources.block import Block
@@ -34,6 +35,37 @@ def block_of(lines: Iterable[dict[str, Any] | bytes | str], source: str = "a.jso
         for line in lines
     ]
     return Block(source, raw, 0, 1)
+
+
+class TwoLines(NamedTuple):
+    """A line of a log in which calls may take two lines.
+
+    Attributes:
+        phase: What it is of its call; None for a line that says it all.
+        key: What it has in common with the other line.
+    """
+
+    record: dict[str, Any]
+    phase: Phase | None = None
+    key: str = ""
+    by_order: bool = False
+
+
+def read_calls(
+    lines: Iterable[TwoLines], source: str = "a.jsonl", pairing: Pairing | None = None
+) -> list[AuditEvent]:
+    """The events of a log in which calls may take two lines, and their ends."""
+    lines = list(lines)
+    pairing = Pairing() if pairing is None else pairing
+    found: list[AuditEvent] = []
+    for event in read([line.record for line in lines], source):
+        line = lines[event.index]
+        given: AuditEvent | None = event
+        if line.phase is not None:
+            given = pairing.take(event, line.phase, (line.key,), by_order=line.by_order)
+        if given is not None:
+            found.append(given)
+    return found
 
 
 def stamp(time_ns: int) -> str:
@@ -76,10 +108,19 @@ class _Entry(NamedTuple):
     event: AuditEvent
 
 
-def late_events(times: list[int | None], lateness: int) -> set[int]:
+def late_of(events: list[AuditEvent], lateness: int) -> set[int]:
+    """Which events of one source are late. The end of a call is where its beginning was, or would be by now."""
+    starts = {id(event): at for at, event in enumerate(events)}
+    ends = {at: starts.get(id(event.start)) for at, event in enumerate(events) if isinstance(event, CallEnd)}
+    late = late_events([event.time_ns for event in events], lateness, frozenset(ends))
+    return late | {at for at, start in ends.items() if start in late}
+
+
+def late_events(times: list[int | None], lateness: int, ends: frozenset[int] = frozenset()) -> set[int]:
     """Which records of one source are late: more than `lateness` behind its reference time.
 
     The reference is the largest "smaller of two consecutive times" so far, and is forgotten after ten late ones.
+    `ends` are places of calls that ended: their times are those of the beginning, and are no news.
     """
     late = set()
     since = 0  # of the known times, the first that the reference rests on
@@ -87,6 +128,10 @@ def late_events(times: list[int | None], lateness: int) -> set[int]:
     known: list[int] = []
     for index, time in enumerate(times):
         if time is None:
+            continue
+        if index in ends:
+            pairs = list(zip(known[since:], known[since + 1 :], strict=False))
+            late.update([index] if pairs and time < max(min(pair) for pair in pairs) - lateness else [])
             continue
         known.append(time)
         pairs = list(zip(known[since:], known[since + 1 :], strict=False))
@@ -101,8 +146,12 @@ def late_events(times: list[int | None], lateness: int) -> set[int]:
 
 
 def firings(events: list[AuditEvent], rules: Iterable[Rule], world: World) -> list[Firing]:
-    """Everything that the rules with a correlation say about a log of one source."""
-    late = late_events([event.time_ns for event in events], world.alerts.allowed_lateness)
+    """Everything that the rules with a correlation say about a log of one source.
+
+    A call that takes two lines enters where its beginning is counted, and when it ends where only what it has become
+    is counted, at the time of its beginning. It fires once for one rule and subject.
+    """
+    late = late_of(events, world.alerts.allowed_lateness)
     in_time = [(at, event) for at, event in enumerate(events) if event.time_ns is not None and at not in late]
     return [firing for rule in rules if rule.correlation for firing in _of_rule(rule, in_time, world)]
 
@@ -113,11 +162,21 @@ def _of_rule(rule: Rule, events: list[tuple[int, AuditEvent]], world: World) -> 
     width = counting.timespan.of(world.alerts)
     memory = width + world.alerts.allowed_lateness
     so_far: list[_Entry] = []
-    found = []
+    places = {id(event): at for at, event in events}
+    found: list[Firing] = []
     for at, event in events:
-        entry = _entry(rule, at, event, world)
+        began = places.get(id(event.start), at) if isinstance(event, CallEnd) else at
+        entry = _entry(rule, began, event, world)
         if entry is None:
             continue
+        was = next((other for other in so_far if other.at == began), None)
+        steps = entry.steps
+        if was is not None:
+            steps = tuple(step for step in entry.steps if step not in was.steps)
+            if not steps:
+                continue
+            so_far.remove(was)
+            entry = entry._replace(steps=was.steps + steps)
         before = [other for other in so_far if other.subject == entry.subject]
         so_far.append(entry)
         if counting.once_per_call:
@@ -126,8 +185,12 @@ def _of_rule(rule: Rule, events: list[tuple[int, AuditEvent]], world: World) -> 
             before = [other for n, other in enumerate(before) if not _again(other, before[:n], memory)]
         limit = _own_limit(rule, event, world)
         need = counting.need(world.alerts, limit)
-        peak = _PEAKS[counting.type](entry, before, width, counting)
-        if peak >= need if counting.type != "temporal_ordered" else peak:
+        if counting.type == "temporal_ordered":
+            peak = _sequence(entry, before, width, counting, steps)
+        else:
+            peak = _PEAKS[counting.type](entry, before, width, counting)
+        fired = any((other.at, other.subject) == (began, entry.subject) for other in found)
+        if (peak >= need if counting.type != "temporal_ordered" else peak) and not (fired and began != at):
             found.append(Firing(at, rule.id, entry.subject, entry.time, peak, limit))
     return found
 
@@ -233,8 +296,10 @@ def _value(event: AuditEvent, field: str) -> str | None:
     return value
 
 
-def _sequence(entry: _Entry, before: list[_Entry], width: int, counting: Correlation) -> int:
-    """The number of steps, if some events in the order of the steps have the event among them within W."""
+def _sequence(
+    entry: _Entry, before: list[_Entry], width: int, counting: Correlation, new: tuple[int, ...]
+) -> int:
+    """The number of steps, if some events in their order have the event among them, as a `new` step, within W."""
     steps = len(counting.events)
     in_order = sorted([*before, entry], key=lambda each: (each.time, each.at))
 
@@ -242,7 +307,7 @@ def _sequence(entry: _Entry, before: list[_Entry], width: int, counting: Correla
         if chosen and chosen[-1].time - chosen[0].time >= width:
             return False
         if len(chosen) == steps:
-            return entry in chosen
+            return any(chosen[step] is entry for step in new)
         # an event may stand for the step behind its own as well, where the rule lets it
         later = in_order[in_order.index(chosen[-1]) + (not counting.in_one_call) :] if chosen else in_order
         return any(complete([*chosen, each]) for each in later if len(chosen) in each.steps)
@@ -250,4 +315,4 @@ def _sequence(entry: _Entry, before: list[_Entry], width: int, counting: Correla
     return steps if complete([]) else 0
 
 
-_PEAKS = {"event_count": _count, "value_count": _values, "temporal_ordered": _sequence}
+_PEAKS = {"event_count": _count, "value_count": _values}

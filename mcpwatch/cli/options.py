@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from mcpwatch.detection.hit import Severity
 from mcpwatch.detection.rule import RuleSet
 from mcpwatch.detection.rulefiles import RuleFiles
 from mcpwatch.filter import parse
-from mcpwatch.formats.mapping import FieldMap, load_mappings
-from mcpwatch.formats.reader import FORMATS
+from mcpwatch.formats.mapping import Mapping
+from mcpwatch.formats.mappingfile import FORMATS, load_mappings
+from mcpwatch.formats.shipped import shipped_names
 from mcpwatch.monitor.pipeline import Reading
 from mcpwatch.policy.file import PolicyFile, find
 from mcpwatch.sources.listen import Listening
@@ -151,7 +153,7 @@ _LOG_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     policy_option,
     state_option,
     option("--format", "format_name", metavar="NAME", default="auto", help="Format of the logs: auto, "
-           "native, generic, or the name of a mapping file."),
+           "native, generic, the name of a product (docs/formats.md) or of a mapping file."),
     option("--formats", metavar="DIR", type=click.Path(readable=False), help="Folder with mapping files (*.yaml)."),
 )  # fmt: skip
 
@@ -241,11 +243,15 @@ def show_of(shown: dict[str, Any]) -> Show:
     return show
 
 
-def mappings(folder: str | None) -> list[FieldMap]:
-    """The mapping files asked for, then those of the user's configuration folder. Raises FormatError."""
+def mappings(folder: str | None) -> list[Mapping]:
+    """The mapping files asked for, then those of the user's configuration folder. Raises FormatError.
+
+    A name that is in both means the one asked for.
+    """
     found = load_mappings(Path(folder)) if folder else []
     own = config.folder() / "formats"
-    return found + (load_mappings(own) if own.is_dir() else [])
+    names = {mapping.name for mapping in found}
+    return found + [each for each in (load_mappings(own) if own.is_dir() else []) if each.name not in names]
 
 
 def reading(
@@ -253,11 +259,15 @@ def reading(
 ) -> Reading:
     """How logs are read. Raises FormatError for mapping files, UsageError for a format that there is none of."""
     maps = mappings(formats)
-    known = [*FORMATS, *(found.name for found in maps)]
+    known = [*FORMATS, *dict.fromkeys((*(found.name for found in maps), *shipped_names()))]
     if format_name not in known:
-        raise UsageError(
-            f"--format {safe(format_name, 60)}: there is no such format; there are: {', '.join(known)}"
-        )
+        near = difflib.get_close_matches(format_name[:80], known, n=1)
+        hint = f"did you mean '{safe(near[0], 60)}'?" if near else f"there are: {', '.join(known)}"
+        raise UsageError(f"--format {safe(format_name, 60)}: there is no such format; {hint}")
+    for found in maps:
+        if format_name == "auto" and not found.signed:
+            name = safe(found.name, 60)
+            note(f"format {name} has no 'match' to know its records by: it reads only with --format {name}")
     return Reading(
         mappings=maps,
         format_name=format_name,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from mcpwatch.cli.exits import Exit, note
 from mcpwatch.cli.options import Show
 from mcpwatch.detection.hit import Severity
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd
 from mcpwatch.filter import Filter, parse
 from mcpwatch.formats.reader import OVERSIZE
 from mcpwatch.incidents.export import (
@@ -95,13 +95,18 @@ class Printer:
                 note(f"{name}: not one of its lines is an audit record: see mcpwatch inspect")
 
     def events(self, events: Iterable[AuditEvent]) -> None:
-        """The events that the filter lets through, if they were asked for."""
+        """The events that the filter lets through, if they were asked for.
+
+        A call that is logged in two lines is told of when it begins, and again when it has ended.
+        """
         if not self.show.events:
             return
         engine = self.pipeline.engine
         for event in events:
             tier = engine.what(event).tier
-            if not self._filter.match(event, tier):
+            if not self._filter.match(event, tier) and not (
+                isinstance(event, CallEnd) and self._filter.match(event.start, tier)
+            ):
                 continue
             if self.show.as_json:
                 checks = checks_of(engine.found(event))

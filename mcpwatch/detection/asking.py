@@ -17,6 +17,9 @@ from mcpwatch.detection.windows import CountWindow, DistinctWindow
 from mcpwatch.event import AuditEvent
 from mcpwatch.filter import Filter
 
+Door = tuple[object, ...]
+"""Where an event enters a window: of equal doors it goes through one, and once."""
+
 
 class AskingFeed(Protocol):
     """A window of a rule and a subject, and how an event enters it.
@@ -38,6 +41,9 @@ class AskingFeed(Protocol):
     def enter(self, event: AuditEvent, time_ns: int, order: int) -> int:
         """Insert an event of that time and number; how many there are if that fires, else 0."""
 
+    def door(self, event: AuditEvent, time_ns: int) -> Door | None:
+        """Where an event enters; None where it does not."""
+
 
 class AskedFeed:
     """A feed that not every event of its kind and caller enters."""
@@ -53,12 +59,19 @@ class AskedFeed:
 
     def enter(self, event: AuditEvent, time_ns: int, order: int) -> int:
         """Insert an event, if the rule is about it."""
+        return self.feed.enter(event, time_ns, order) if self._asks(event, time_ns) else 0
+
+    def door(self, event: AuditEvent, time_ns: int) -> Door | None:
+        """That of the feed, if the rule is about the event."""
+        return self.feed.door(event, time_ns) if self._asks(event, time_ns) else None
+
+    def _asks(self, event: AuditEvent, time_ns: int) -> bool:
         if self.match is not None and not self.match.match(event, self.tier):
-            return 0
+            return False
         for each in self.exceptions:
             if (each.until is None or time_ns < each.until) and each.fields.match(event, self.tier):
-                return 0
-        return self.feed.enter(event, time_ns, order)
+                return False
+        return True
 
 
 class TimeFeed:
@@ -76,6 +89,10 @@ class TimeFeed:
         """Insert the event's time."""
         call = call_of(event) if self.window.by_call else None
         return self.window.add(time_ns, call, self.need)
+
+    def door(self, _event: AuditEvent, _time_ns: int) -> Door:
+        """The window."""
+        return (id(self.window),)
 
 
 class ToolFeed:
@@ -101,6 +118,11 @@ class ToolFeed:
         value = self.value if self.value is not None else event.tool
         return self.window.add(time_ns, value, self.need) if value is not None else 0
 
+    def door(self, event: AuditEvent, _time_ns: int) -> Door | None:
+        """The window and the value."""
+        value = self.value if self.value is not None else event.tool
+        return (id(self.window), value) if value is not None else None
+
 
 class StepFeed:
     """One step of a sequence."""
@@ -115,6 +137,10 @@ class StepFeed:
     def enter(self, _event: AuditEvent, time_ns: int, order: int) -> int:
         """Insert the step."""
         return self.window.add(time_ns, self.step, order)
+
+    def door(self, _event: AuditEvent, _time_ns: int) -> Door:
+        """The window and the step."""
+        return id(self.window), self.step
 
 
 class AlikeFeed:
@@ -156,3 +182,10 @@ class AlikeFeed:
         alike = hash((self.who, event.tool if self.by_tool else None, digest))
         peak = self.window.add(time_ns, alike, self.need)
         return peak if peak and not (self.by_params and hides_something(params)) else 0
+
+    def door(self, event: AuditEvent, _time_ns: int) -> Door | None:
+        """What the event is alike in."""
+        digest = digest_of(event.params) if self.by_params and event.params is not None else None
+        if self.by_params and digest is None:
+            return None
+        return id(self.window), self.who, event.tool if self.by_tool else None, digest

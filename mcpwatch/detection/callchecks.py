@@ -8,7 +8,7 @@ from typing import Final
 from mcpwatch.detection.case import Case, Found
 from mcpwatch.detection.enforcement import DisabledTool, Enforcement
 from mcpwatch.detection.hit import Severity
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, is_open
 from mcpwatch.formats.reader import lacking_fields
 from mcpwatch.policy.verdict import Finding, Verdict
 from mcpwatch.text import safe
@@ -87,7 +87,8 @@ def scope(case: Case) -> Iterable[Found]:
 
 def audit(case: Case) -> Iterable[Found]:
     """The record lacks what it must have, as the tool requires an audit log."""
-    lacking = [name for name in lacking_fields(case.event) if name is not None]
+    later = ("status", "duration") if is_open(case.event) else ()
+    lacking = [name for name in lacking_fields(case.event) if name is not None and name not in later]
     if lacking:
         yield Found("audit-missing", Severity.MEDIUM, f"the record lacks {', '.join(lacking)}")
     elif case.what.judge is not None and case.what.judge.needs_params:

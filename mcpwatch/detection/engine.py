@@ -13,8 +13,9 @@ from itertools import islice
 from typing import Final
 
 from mcpwatch.credentials import PROCESS_KEY
+from mcpwatch.detection.amend import Began, Beginnings, amended, findings
 from mcpwatch.detection.applicable import for_caller, for_shape
-from mcpwatch.detection.asking import AskingFeed
+from mcpwatch.detection.asking import AskingFeed, Door
 from mcpwatch.detection.book import Book
 from mcpwatch.detection.callerchecks import IDENTIFIED_WITHIN
 from mcpwatch.detection.calls import Call, call_of
@@ -22,13 +23,13 @@ from mcpwatch.detection.case import Case, Found, What, Who
 from mcpwatch.detection.chain import broken_chain
 from mcpwatch.detection.distinct import DistinctCount
 from mcpwatch.detection.enforcement import Enforcement
-from mcpwatch.detection.feeds import CountFeed, Feeder, Feeds, ValueFeed
+from mcpwatch.detection.feeds import CountFeed, Feed, Feeder, Feeds, ValueFeed, door_of, enter
 from mcpwatch.detection.hit import Hit, Severity, Subject
 from mcpwatch.detection.principal import subject_of
 from mcpwatch.detection.reference import LATE_RUN, NEVER, ReferenceTime
 from mcpwatch.detection.rule import RuleSet
 from mcpwatch.detection.rulefile import shipped
-from mcpwatch.event import AuditEvent, Caller, Origin, Shape
+from mcpwatch.event import AuditEvent, CallEnd, Caller, Origin, OwnLines, Shape
 from mcpwatch.policy.judge import Judge
 from mcpwatch.policy.model import Policy, Tier
 from mcpwatch.policy.resources import judge_of_resources
@@ -51,12 +52,14 @@ class Engine:
         rules, book: What it judges by.
         fingerprint_key: Key of the fingerprints by which secrets are told apart.
         enforcement: What was seen of restrictions biting or not, since it was last taken.
+        ended: Calls that ended in the last run of events.
         sessions, keys: How many different ones there were.
     """
 
     def __init__(self, policy: Policy, rules: RuleSet | None = None, logs: tuple[str, ...] = ()) -> None:
         self.late = 0
         self.enforcement: list[Enforcement] = []
+        self.ended: list[CallEnd] = []
         self.sessions = DistinctCount()
         self.keys = DistinctCount()
         self._feeder = Feeder()
@@ -71,6 +74,7 @@ class Engine:
         """Of the last run of events those that don't fit to the record before, which can't be asked again."""
         self._fired: AuditEvent | None = None
         self._fired_from = 0
+        self._beginnings = Beginnings()
         self.policy = policy
         self._logs = logs
         self.fingerprint_key = PROCESS_KEY
@@ -100,6 +104,9 @@ class Engine:
     @property
     def counts(self) -> Counter[tuple[str, Tier | None, str]]:
         """How many events of each (kind, tier, status) there were; the tier is None where there is no tool."""
+        return +self._totals()
+
+    def _totals(self) -> Counter[tuple[str, Tier | None, str]]:
         total = self._counts.copy()
         for counted in self._learnt.values():
             what = counted.what
@@ -112,16 +119,16 @@ class Engine:
         self.observe(events)
         self.late, self.enforcement = late, enforcement
         for event in events:
-            learnt = self._learnt.get(event.shape)
-            if learnt is not None:
-                learnt.count -= 1
+            self._counted(event.shape).count -= 1
+            if isinstance(event, CallEnd):
+                self._counted(event.before).count += 1
 
     @property
     def warm_up(self) -> int:
         """How far before a starting point the engine must begin to read to give the same hits from there on, ns.
 
-        The longest look back of any rule, and the lateness three times: the event, the reference time and the
-        sampled place in the log may each be that late.
+        The longest look back of any rule, and the lateness four times: the event, the reference time and the sampled
+        place in the log may each be that late, and a call may have begun so long before its end.
         """
         alerts = self.policy.alerts
         spans = [IDENTIFIED_WITHIN]
@@ -131,28 +138,45 @@ class Engine:
                 width = counting.timespan.of(alerts)
                 # whether the oldest call that counts was logged before depends on as much again
                 spans.append(2 * width + self._lateness if counting.once_per_call else width)
-        return max(spans) + 3 * self._lateness
+        return max(spans) + 4 * self._lateness
 
     def observe(self, events: Iterable[AuditEvent]) -> list[Hit]:
-        """Judge events in the order in which their sources have them; the hits, in the same order."""
+        """Judge events in the order in which their sources have them; the hits, in the same order.
+
+        A `CallEnd` is no event but makes an earlier one what it is now known to be: see `_amend`.
+        """
         hits: list[Hit] = []
         self._broken = {}
         self._fired = None
+        self.ended = []
         met, learnt, lateness = self._met, self._learnt, self._lateness
         origin: Origin | None = None
         source = ReferenceTime()
         reference = previous = identified = NEVER
-        late_run = seen = 0
+        late_run = seen = begun = 0
+        in_time = False
+        start: AuditEvent | None = None
         for event in events:
             seen += 1
+            # calls that are logged in two lines have origins of their own
             if event.origin is not origin:
                 source.time, source.previous, source.late_run = reference, previous, late_run
                 source.identified = identified
+                if start is not None:
+                    order = self._observed + seen - 1 if in_time else 0
+                    self._beginnings.add(start, Began(order, identified, tuple(hits[begun:])))
+                    start = None
+                if isinstance(event, CallEnd):
+                    hits += self._amend(event, self._observed + seen)
+                    self.ended.append(event)
+                    continue
                 origin = event.origin
                 assert origin is not None
                 source = self._reference(origin.source)
                 reference, previous, late_run = source.time, source.previous, source.late_run
                 identified = source.identified
+                if isinstance(origin, OwnLines):
+                    start, begun = event, len(hits)
             try:
                 caller, kind = met[event.caller], learnt[event.shape]
             except KeyError:
@@ -220,15 +244,69 @@ class Engine:
                 self._check_chain(event, caller, kind, source, self._observed + seen if in_time else 0, hits)
         source.time, source.previous, source.late_run = reference, previous, late_run
         source.identified = identified
+        if start is not None:
+            order = self._observed + seen if in_time else 0
+            self._beginnings.add(start, Began(order, identified, tuple(hits[begun:])))
         self._observed += seen
         self._until_sweep -= seen
         if self._until_sweep <= 0 or self._feeder.pools.grown:
             self._sweep()
         return hits
 
+    def _amend(self, call: CallEnd, order: int) -> list[Hit]:
+        """Judge a call anew that has ended, at the time when it began; the hits (see `Hit`).
+
+        Counts go from the beginning's kind of event to the end's. No window is entered twice; what only the end's
+        kind enters (failed logins, say) is entered at the time of the beginning, if that is in time still.
+        """
+        self._counted(call.before).count -= 1
+        kind = self._counted(call.shape)
+        kind.count += 1
+        before = self._counted(call.before)
+        caller = self._met.get(call.caller) or self._meet(call.caller)
+        source = self._reference(call.source)
+        began = self._beginnings.take(call.start) or Began(order, source.identified)
+        case = self._case(call, caller.who, kind.what, source, self.enforcement)
+        was = self._case(call.start, caller.who, before.what, source, [])
+        case.identified_ns = was.identified_ns = began.identified_ns
+        then = findings((*before.what.checks, *caller.who.checks), was)
+        now = findings((*kind.what.checks, *caller.who.checks), case)
+        hits: list[Hit] = []
+        self._fired = None
+        time = call.time_ns
+        if time is not None and began.order and time >= source.time - self._lateness:
+            ways = self._ways(caller, before, then.values())
+            entered: set[Door | None] = {None, *(door_of(feed, call.start, time) for feed in ways)}
+            for feed in self._ways(caller, kind, now.values()):
+                door = door_of(feed, call, time)
+                if door not in entered:
+                    entered.add(door)
+                    peak = enter(feed, call, time, began.order)
+                    if peak:
+                        self._fire(feed, call, peak, hits)
+        for found in now.values():
+            self._take(found, case, hits)
+        hits = amended(began.hits, hits, kind.what.status)
+        if call.sequence is not None or call.prev_hash is not None or call.hash is not None:
+            chained: list[Hit] = []
+            self._check_chain(call, caller, kind, source, 0, chained)
+            hits += [hit._replace(line=call.end_line, offset=call.end_offset, ended=True) for hit in chained]
+        return hits
+
+    def _ways(self, caller: _Met, kind: _Learnt, found: Iterable[Found]) -> list[Feed]:
+        """All windows that an event of a caller and kind may enter, those too that count what was found in it."""
+        feeds = (caller.feeds.get(kind.profile) or self._feeds(caller, kind)).all()
+        for each in found:
+            if each.check in self.book.entries_by_check:
+                feeds += self._feeder.feeds_of_check(each.check, kind.what, caller.who.identity)
+        return feeds
+
+    def _counted(self, shape: Shape) -> _Learnt:
+        return self._learnt.get(shape) or self._learn(shape)
+
     def what(self, event: AuditEvent) -> What:
         """What is known of this kind of event: its tier, its tool's judge."""
-        return (self._learnt.get(event.shape) or self._learn(event.shape)).what
+        return self._counted(event.shape).what
 
     def who(self, event: AuditEvent) -> Who:
         """What is known of the caller of an event."""
@@ -368,7 +446,7 @@ class Engine:
         return learnt
 
     def _forget_shapes(self) -> None:
-        self._counts = self.counts
+        self._counts = self._totals()
         self._learnt.clear()
 
     def _feeds(self, caller: _Met, kind: _Learnt) -> Feeds:

@@ -221,7 +221,7 @@ class Explainer:
         self._second.enforcement.clear()
         for hit in hits:
             name = self._low.get(hit.rule)
-            if name is not None and name.rule in self._sequences:
+            if hit.amends is None and name is not None and name.rule in self._sequences:
                 self._steps[name, hit.subject].append(_At(hit.time_ns, hit.offset, hit.line))
         return hits
 

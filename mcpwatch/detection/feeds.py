@@ -11,8 +11,9 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
-from mcpwatch.detection.asking import AlikeFeed, AskedFeed, AskingFeed, StepFeed, TimeFeed, ToolFeed
+from mcpwatch.detection.asking import AlikeFeed, AskedFeed, AskingFeed, Door, StepFeed, TimeFeed, ToolFeed
 from mcpwatch.detection.book import Book, Entry
+from mcpwatch.detection.calls import call_of
 from mcpwatch.detection.case import What
 from mcpwatch.detection.hit import Subject
 from mcpwatch.detection.pools import Pools, Window
@@ -77,6 +78,26 @@ class Feeds(NamedTuple):
 
 
 Feed = CountFeed | ValueFeed | AskingFeed
+
+
+def door_of(feed: Feed, event: AuditEvent, time_ns: int) -> Door | None:
+    """Where an event enters by a feed of its caller and kind; None where it does not."""
+    if isinstance(feed, CountFeed):
+        return (id(feed.window),)
+    if isinstance(feed, ValueFeed):
+        return id(feed.window), feed.value
+    return feed.door(event, time_ns)
+
+
+def enter(feed: Feed, event: AuditEvent, time_ns: int, order: int) -> int:
+    """Insert an event by a feed of its caller and kind; how many there are if that fires, else 0."""
+    if isinstance(feed, CountFeed):
+        return feed.window.add(time_ns, call_of(event) if feed.window.by_call else None, feed.need)
+    if isinstance(feed, ValueFeed):
+        peak = feed.window.add(time_ns, feed.value, feed.need)
+        feed.stretch = feed.window.stretch(feed.value)
+        return peak
+    return feed.enter(event, time_ns, order)
 
 
 class Way(NamedTuple):

@@ -34,6 +34,11 @@ class Severity(IntEnum):
 class Hit(NamedTuple):
     """One rule firing on one event.
 
+    Of a call that is logged in two lines some hits are made when it begins, with outcome `unknown`. When it ends,
+    what it is found to be now makes further hits, and those from the beginning are said anew, as amendments: with the
+    final outcome, and the severity that goes with it. What was found when the call began and would not be found with
+    its final outcome stays, with its severity.
+
     Attributes:
         rule: Rule id.
         subject: Whom the rule grouped by.
@@ -45,6 +50,8 @@ class Hit(NamedTuple):
         line: its line (None after a start in the middle),
         offset: and its byte offset.
         limit: The limit that was set for such events, where it is not the rule's own.
+        ended: It was made when the call ended, after an event of its own for the beginning.
+        amends: It is the hit that the beginning made, which had this severity and outcome `unknown`.
     """
 
     rule: str
@@ -58,3 +65,5 @@ class Hit(NamedTuple):
     line: int | None
     offset: int
     limit: int | None = None
+    ended: bool = False
+    amends: Severity | None = None

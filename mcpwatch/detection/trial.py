@@ -71,9 +71,11 @@ def run(rule: Rule, case: Case, policy: Policy | None = None) -> Outcome:
     events = reader.read(Block(SOURCE, list(case.lines), 0, 1))
     engine = Engine(policy, RuleSet((rule,)), (LOG_PATH,))
     hits = [hit for hit in engine.observe(events) if hit.rule == rule.id]
+    # an amendment comes behind the hit that it amends
+    levels = {(hit.subject, hit.offset): hit.severity for hit in hits}
     return Outcome(
         fired=tuple(sorted({hit.line for hit in hits if hit.line is not None})),
-        level=max((hit.severity for hit in hits), default=None),
+        level=max(levels.values(), default=None),
         problems=tuple(
             safe(f"line {unread.line} can't be read: {unread.reason}") for unread in reader.examples
         ),

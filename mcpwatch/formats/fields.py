@@ -6,6 +6,7 @@ file (docs/log-schema.md) adds to them for one log.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import math
@@ -115,6 +116,16 @@ def text_of(value: object) -> str | None:
     return None
 
 
+def plain_name(name: str | None) -> str | None:
+    """The name of a tool without the `=?base64?…?=` that the header Mcp-Name may hold it in (MCP 2026-07-28)."""
+    if name is None or not name.startswith("=?base64?") or not name.endswith("?="):
+        return name
+    try:
+        return text_of(base64.b64decode(name[9:-2], validate=True).decode())
+    except ValueError:
+        return name
+
+
 def number_of(value: object) -> int | None:
     """A whole number that is not negative."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
@@ -127,6 +138,8 @@ def status_of(value: object) -> str:
 
     HTTP 2xx is `unknown`: MCP servers answer denied, unknown and failed tools with 200.
     """
+    if value.__class__ is str and value in STATUS_WORDS:
+        return STATUS_WORDS[value]
     if isinstance(value, bool):
         return "success" if value else "error"
     if isinstance(value, str):
@@ -141,6 +154,8 @@ def status_of(value: object) -> str:
 
 def duration_of(value: object, unit_ms: float = 1.0) -> float | None:
     """Milliseconds from a number (of `unit_ms` each) or text such as `4ms`, `1.2s`, `412.7µs`, `1m2.5s`."""
+    if value.__class__ is float and 0 <= value < 1e9:
+        return value * unit_ms
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -203,6 +218,8 @@ def scopes_of(value: object) -> list[str] | None:
     if isinstance(value, str):
         return None if value in ABSENT else value.replace(",", " ").split()
     if isinstance(value, list):
+        if set(map(type, value)) <= {str}:
+            return value
         return [str(item) for item in value if isinstance(item, str | int)]
     return None
 

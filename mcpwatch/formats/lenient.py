@@ -11,6 +11,8 @@ import orjson
 
 _MAX_DIGITS: Final = 400  # past them Python refuses some conversions, and nobody counts that far
 _MAX_QUICK_DEPTH: Final = 200
+_DIGITS: Final = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+_NINETEEN: Final = b"0" * 19  # what is beyond 64 bits has at least that many digits
 
 
 def _escape_bad_utf8(error: UnicodeError) -> tuple[str, int]:
@@ -41,26 +43,22 @@ def parse_json(text: bytes) -> tuple[Any, bool]:
         RecursionError: It is nested too deep.
     """
     try:
-        return _exactly(text), False
+        value = orjson.loads(text)
     except (ValueError, RecursionError):
         pass
+    else:
+        # the fast one would silently turn a whole number beyond 64 bits into a float
+        if _NINETEEN not in text.translate(_DIGITS) or not _has_huge_float(value):
+            return value, False
     decoded, bad = visible(text)
     return json.loads(decoded, strict=False, parse_int=_whole_number), bad
-
-
-def _exactly(text: bytes) -> Any:
-    """By orjson, except where it would silently turn an integer beyond 64 bits into a float."""
-    value = orjson.loads(text)
-    if len(text) > 19 and _has_huge_float(value):
-        raise ValueError("a number beyond 64 bits")
-    return value
 
 
 def _has_huge_float(value: Any, depth: int = 0) -> bool:
     if isinstance(value, float):
         return abs(value) >= 2**63 or not math.isfinite(value)
     if depth > _MAX_QUICK_DEPTH:
-        raise RecursionError
+        return True  # nobody looked: the other parser will do
     if isinstance(value, dict):
         return any(_has_huge_float(item, depth + 1) for item in value.values())
     if isinstance(value, list):

@@ -1,284 +1,202 @@
-"""Maps a JSON object to an audit event: by the alias table, or by a mapping file for one kind of log.
+"""A mapping: knows the records of one format, and reads the events in them.
 
-A mapping file is YAML, without code:
-
-    name: acme-gateway
-    match: {kind: mcp_call}             # optional: only records with these values
-    fields:                             # field -> where it stands; a list is tried in order
-      timestamp: meta.when
-      tool: [call.name, call.tool]
-      params: call.args
-      duration_s: took                  # duration_ms or duration_s, by the unit of the log
-    status: {"0": success, "7": denied} # words of this log -> outcome
-    constants: {server: acme}
+The formats that come with mcpwatch, those of its users and the reader of home-made logs (`GENERIC`) are all
+mappings; `mcpwatch.formats.mappingfile` makes them from files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping as Table
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, NamedTuple
 
-import orjson
+from mcpwatch.event import AuditEvent
+from mcpwatch.formats.conditions import Condition, all_hold
+from mcpwatch.formats.fields import ALIASES, text_of
+from mcpwatch.formats.layout import Layout, Places, Units
+from mcpwatch.formats.paths import MAX_ELEMENTS, OUTER, Each, Get, Path, TooMany, compile_path
+from mcpwatch.formats.template import Template
 
-from mcpwatch.documents import nodes
-from mcpwatch.documents.read import read
-from mcpwatch.documents.tree import DocumentError, FileKind, Node, NodeError, compose, located, quote
-from mcpwatch.event import KINDS, OUTCOMES, AuditEvent, Auth
-from mcpwatch.formats.fields import (
-    ALIASES,
-    BESIDE,
-    EVENT_WORDS,
-    FAILED_LOGINS,
-    address_of,
-    duration_of,
-    look_up,
-    number_of,
-    scopes_of,
-    status_of,
-    text_of,
-)
-from mcpwatch.text import safe
+Phase = Literal["start", "end"]
+"""Which line of a call that is logged in two."""
+
+LINE: Final = "line"
+"""The name under which a record of a text log has the name of its line."""
+
+NOTHING_KNOWN: Final = "no field of it is known"
+"""Why a record without one field that is known is not understood."""
 
 
-class FormatError(DocumentError):
-    """A format can't be used. The message says which file, what is wrong and what to do."""
-
-
-KIND: Final = FileKind("a mapping file", "fields: {tool: call.name}", FormatError)
-
-
-@dataclass(frozen=True, slots=True)
-class FieldMap:
-    """Where the fields of one kind of log stand.
+class Reading(NamedTuple):
+    """An event of a record.
 
     Attributes:
-        fields: Field -> names or dotted paths, tried in order.
-        match: Names or paths with the value that a record must have to be of this kind.
-        status: Further words for outcomes.
-        constants: Fields that are the same for every record.
+        phase: Which half of a call it is; None for a whole one.
+        pair_key: What both halves have in common.
+        by_order: They have nothing in common that tells them from others: the oldest open call is meant.
+        word: The word for the outcome, where there is one and nothing is known of it.
+    """
+
+    event: AuditEvent
+    phase: Phase | None = None
+    pair_key: tuple[str | None, ...] = ()
+    by_order: bool = False
+    word: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """How the records are read that meet some conditions.
+
+    Attributes:
+        ignore: They are no audit records.
+    """
+
+    when: tuple[Condition, ...]
+    places: Places
+    layout: Layout
+    ignore: bool = False
+    phase: Phase | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapping:
+    """How the records of one format are known and read.
+
+    Attributes:
+        title: What people call the format.
+        shape: What its lines are: `json`, `text`, or another that splits a line into records.
+        lines: Of a text format: the templates of its lines, each with a name.
+        match: What holds for all of its records.
+        each: Where their events stand, if a record holds several.
+        parse: Texts that are taken apart, and the templates for each.
+        variants: The ways of reading them; the first whose conditions hold counts, and the last has none.
+        pair: The places whose values the two lines of a call have in common.
+        by_order: There is nothing that names a call.
+        lacks: What to switch on so that the product logs a field, by field.
+        settings: Settings of the product that are recommended, as Markdown.
     """
 
     name: str
-    fields: Mapping[str, tuple[str, ...]]
-    match: Mapping[str, str] = field(default_factory=dict)
-    status: Mapping[str, str] = field(default_factory=dict)
-    constants: Mapping[str, str] = field(default_factory=dict)
+    variants: tuple[Variant, ...]
+    title: str = ""
+    shape: str = "json"
+    lines: tuple[tuple[str, Template], ...] = ()
+    match: tuple[Condition, ...] = ()
+    each: Each | None = None
+    parse: tuple[tuple[Path, tuple[Template, ...]], ...] = ()
+    pair: tuple[Get, ...] = ()
+    by_order: bool = False
+    lacks: Table[str, str] = field(default_factory=dict)
+    settings: str = ""
+
+    @property
+    def signed(self) -> bool:
+        """Whether it knows its records by itself; else it reads only what it is told to read."""
+        return bool(self.match or self.lines)
+
+    def fits(self, names: frozenset[str]) -> bool:
+        """Whether a record with these names can be one of its own: quick, and right when it says no."""
+        return all(one.roots is None or not names.isdisjoint(one.roots) for one in self.match)
 
     def claims(self, record: dict[str, Any]) -> bool:
-        """Whether the record is of this kind."""
-        return all(_word(look_up(record, name)) == value for name, value in self.match.items())
+        """Whether the record is of this format."""
+        return all_hold(self.match, record)
 
-
-GENERIC: Final = FieldMap("generic", ALIASES)
-
-
-def read_record(record: dict[str, Any], mapping: FieldMap) -> AuditEvent | None:
-    """Turn a JSON object into an event, all but its time; None if not one field of it is known.
-
-    The time is left in `timestamp` for the reader, which knows what to do where it is missing.
-    """
-    found = {name: _first(record, names) for name, names in mapping.fields.items()}
-    if all(value is None for name, value in found.items() if name not in BESIDE):
+    def line(self, text: str) -> dict[str, Any] | None:
+        """The record of a line of text; None if none of the templates fits."""
+        for name, template in self.lines:
+            found = template(text)
+            if found is not None:
+                return {**found, LINE: name}
         return None
-    for name, constant in mapping.constants.items():
-        if found.get(name) is None:
-            found[name] = constant
-    method = found.get("method") if isinstance(found.get("method"), str) else None
-    tool = text_of(found.get("tool"))
-    tool, params = _call(method, tool, _params(found.get("params")))
-    word = found["event"].strip().lower() if isinstance(found.get("event"), str) else ""
-    status = _status(found.get("status"), mapping.status)
-    if word in FAILED_LOGINS and status in ("unknown", "error"):
-        status = "unauthenticated"
-    timestamp = found.get("timestamp")
-    duration = duration_of(found.get("duration_ms"))
-    return AuditEvent(
-        timestamp=timestamp if isinstance(timestamp, str | int | float) else None,
-        event=kind_of(word, method, tool),
-        tool=tool,
-        params=params,
-        status=status,
-        error=_error(found.get("error")),
-        duration_ms=duration if duration is not None else duration_of(found.get("duration_s"), 1000.0),
-        key_id=text_of(found.get("key_id")),
-        client_id=_client(found.get("client_id")),
-        session_id=text_of(found.get("session_id")),
-        source_ip=address_of(found.get("source_ip")),
-        scopes=scopes_of(found.get("scopes")),
-        auth=_auth(found.get("auth"), text_of(found.get("subject"))),
-        server=text_of(found.get("server")),
-        call_id=text_of(found.get("call_id")),
-        definition_sha256=text_of(found.get("definition_sha256")),
-        sequence=number_of(found.get("sequence")),
-        hash=text_of(found.get("hash")),
-        prev_hash=text_of(found.get("prev_hash")),
-    )
+
+    def read(self, record: dict[str, Any]) -> Sequence[Reading] | str:
+        """The events of a record that it claims, in order; none for one that is no audit record.
+
+        They lack what the reader knows: where they come from, and mostly their time.
+
+        Returns:
+            The events, or why there is none where one should be.
+        """
+        if self.each is None:
+            found = self._read(record)
+            return found if isinstance(found, str) else () if found is None else (found,)
+        try:
+            elements = self.each.elements(record)
+        except TooMany:
+            return f"more than {MAX_ELEMENTS} elements in {self.each.text}"
+        readings = [self._read(element) for element in elements]
+        events = [each for each in readings if isinstance(each, Reading)]
+        return NOTHING_KNOWN if not events and NOTHING_KNOWN in readings else events
+
+    def _read(self, record: dict[str, Any]) -> Reading | str | None:
+        if self.parse:
+            record = self._parsed(record)
+        for variant in self.variants:
+            if not variant.when or all_hold(variant.when, record):
+                break
+        if variant.ignore:
+            return None
+        event = variant.layout.read(record)
+        if event is None:
+            return NOTHING_KNOWN
+        word = None
+        if event.status == "unknown" and variant.phase != "start":
+            word = variant.layout.word(record)
+        if variant.phase is None:
+            return Reading(event, None, (), False, word)
+        key = tuple(text_of(get(record)) for get in self.pair)
+        if not self.by_order and not any(key):
+            return Reading(event, word=word)  # without what names it it can't be told from others
+        return Reading(event, variant.phase, (self.name, *key), self.by_order, word)
+
+    def _parsed(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The record with what stands in its texts; what it says itself under the same name goes first."""
+        record = dict(record)
+        for path, templates in self.parse:
+            text = path.get(record)
+            if isinstance(text, list):
+                text = text[0] if text else None
+            if not isinstance(text, str):
+                continue
+            for template in templates:
+                found = template(text)
+                if found is not None:
+                    for name, value in found.items():
+                        if record.get(name) is None and name != OUTER:
+                            record[name] = value
+                    break
+        return record
+
+    def among(self, names: frozenset[str]) -> Mapping:
+        """The same for records with just these names, quicker. For one without `each` and `parse`."""
+        variants = tuple(_among(variant, names) for variant in self.variants)
+        return replace(self, variants=variants)
+
+    def places(self, *fields: str) -> frozenset[str]:
+        """The names of a record that these fields can be read from, and those that tell how it is read."""
+        roots = [path.roots for variant in self.variants for name in fields
+                 for path in variant.places.fields.get(name, ())]  # fmt: skip
+        roots += [
+            one.path.roots for one in (*self.match, *(one for each in self.variants for one in each.when))
+        ]
+        roots += [path.roots for path, _ in self.parse]
+        if self.each is not None:
+            roots.append(self.each.roots)
+        return frozenset().union(*roots)
 
 
-def kind_of(word: str, method: str | None, tool: str | None) -> str:
-    """The kind of a record from its event word, its MCP method and whether it names a tool."""
-    if word in EVENT_WORDS:
-        return EVENT_WORDS[word]
-    if tool is not None or method == "tools/call":
-        return "tool_call"
-    return "request"
+def _among(variant: Variant, names: frozenset[str]) -> Variant:
+    places = variant.places.among(names)
+    return replace(variant, places=places, layout=Layout(places, variant.layout.units))
 
 
-def _first(record: dict[str, Any], names: tuple[str, ...]) -> Any:
-    for name in names:
-        value = look_up(record, name)
-        if value is not None:
-            return value
-    return None
+def _generic() -> Mapping:
+    places = Places({name: tuple(map(compile_path, names)) for name, names in ALIASES.items()})
+    return Mapping("generic", (Variant((), places, Layout(places, Units())),), "records by the usual names")
 
 
-def _status(value: object, words: Mapping[str, str]) -> str:
-    return (words.get(_word(value)) if words else None) or status_of(value)
-
-
-def _word(value: object) -> str:
-    """A value as it is written in JSON, without its quotes: what a mapping file calls it by."""
-    return _SPELLED.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
-
-
-_SPELLED: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
-
-
-def _params(value: object) -> dict[str, Any] | None:
-    """Parameters as an object. JSON in a string is parsed once; anything else stands under `value`."""
-    if isinstance(value, str):
-        if value.startswith(("{", "[")):
-            try:
-                value = orjson.loads(value)
-            except ValueError:
-                return {"value": value}
-        else:
-            return {"value": value} if value else None
-    if isinstance(value, dict):
-        return value
-    return None if value is None else {"value": value}
-
-
-def _call(
-    method: str | None, tool: str | None, params: dict[str, Any] | None
-) -> tuple[str | None, dict[str, Any] | None]:
-    """Unwrap the parameters of a JSON-RPC `tools/call`, which hold the tool's name and its arguments."""
-    if params is not None and "name" in params and params.keys() <= {"name", "arguments", "_meta", "task"}:
-        name = text_of(params["name"])
-        if name is not None and (tool == name or (tool is None and method == "tools/call")):
-            return name, _params(params.get("arguments"))
-    return tool, params
-
-
-def _client(value: object) -> str | None:
-    return text_of(value.get("name") or value.get("id")) if isinstance(value, dict) else text_of(value)
-
-
-def _error(value: object) -> str | None:
-    if isinstance(value, dict):
-        value = value.get("message")
-    return value if isinstance(value, str) and value else None
-
-
-def _auth(value: object, subject: str | None) -> Auth | None:
-    if isinstance(value, dict):
-        own = text_of(value.get("subject"))
-        times = [value.get(name) for name in ("issued_at", "expires_at")]
-        issued, expires = (time if isinstance(time, str | int | float) else None for time in times)
-        method = value.get("method")
-        return Auth(method if isinstance(method, str) else None, own or subject, issued, expires)
-    return Auth(subject=subject) if subject is not None else None
-
-
-def load_mappings(folder: Path) -> list[FieldMap]:
-    """Read every `*.yaml` of a folder, in order of their names.
-
-    Raises:
-        FormatError: The folder or one of the files can't be used.
-    """
-    if not folder.is_dir():
-        raise FormatError(
-            f"{safe(folder)}: no such folder; --formats takes a folder of mapping files (*.yaml)"
-        )
-    return [load_mapping(path) for path in sorted(folder.glob("*.yaml"))]
-
-
-def load_mapping(path: Path) -> FieldMap:
-    """Read one mapping file. Raises FormatError."""
-    try:
-        data = read(path, KIND)
-    except FileNotFoundError:
-        raise FormatError(f"{safe(path)}: there is no such file") from None
-    return parse_mapping(data, str(path), path.stem)
-
-
-def parse_mapping(data: bytes, place: str, name: str) -> FieldMap:
-    """The mapping that a file describes.
-
-    Args:
-        place: Of the file, for messages.
-        name: What the format is called where the file does not say it.
-
-    Raises:
-        FormatError: The file can't be used.
-    """
-    document = compose(data, place, KIND)
-    with located(place, KIND):
-        found = nodes.fields(document.root, "", _KEYS, ("fields",))
-    return FieldMap(
-        name=found.get("name") or name,
-        fields=found["fields"],
-        match=found.get("match", {}),
-        status=found.get("status", {}),
-        constants=found.get("constants", {}),
-    )
-
-
-def _places(node: Node, place: str) -> dict[str, tuple[str, ...]]:
-    found = {}
-    for key, value in _known_fields(node, place):
-        listed = value.items if value.kind == "list" else (value,)
-        if not listed or any(item.kind != "text" or not item.text for item in listed):
-            nodes.fail(value, f"{place}.{safe(key, 60)}", "a name, a dotted path or a list of them")
-        found[key] = tuple(item.text for item in listed)
-    return found
-
-
-def _known_fields(node: Node, place: str) -> Iterator[tuple[str, Node]]:
-    if node.kind != "map":
-        nodes.fail(node, place, "a mapping, for example {tool: call.name}")
-    for key, value in node.pairs:
-        if key.text not in ALIASES:
-            raise NodeError(
-                key, f"unknown field {quote(key.text)} in {place}; known are {', '.join(ALIASES)}"
-            )
-        yield key.text, value
-
-
-def _words(node: Node, place: str) -> dict[str, str]:
-    return {name: nodes.text(value, inner) for name, value, inner in nodes.entries(node, place)}
-
-
-def _outcomes(node: Node, place: str) -> dict[str, str]:
-    outcome = nodes.one_of(*sorted(OUTCOMES))
-    return {name: outcome(value, inner) for name, value, inner in nodes.entries(node, place)}
-
-
-def _constants(node: Node, place: str) -> dict[str, str]:
-    if node.null:
-        return {}
-    found = {key: nodes.text(value, f"{place}.{key}") for key, value in _known_fields(node, place)}
-    if "event" in found:
-        nodes.one_of(*sorted(KINDS))(node.get("event") or node, f"{place}.event")
-    return found
-
-
-_KEYS: Final[dict[str, nodes.Reader]] = {
-    "name": nodes.text,
-    "match": _words,
-    "fields": _places,
-    "status": _outcomes,
-    "constants": _constants,
-}
+GENERIC: Final = _generic()
+"""The reader of home-made logs: fields by all the names that are usual."""

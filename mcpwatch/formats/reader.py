@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from mcpwatch.event import AuditEvent, Caller, Flag, Shape
-from mcpwatch.formats.fields import ABSENT, FIVE_FIELDS, MAX_ID, address_of, text_of
+from mcpwatch.event import AuditEvent, CallEnd, Caller, Flag, Shape
+from mcpwatch.formats.detect import NATIVE, Detector, Found
+from mcpwatch.formats.fields import ABSENT, FIVE_FIELDS, MAX_ID, address_of, plain_name, text_of
 from mcpwatch.formats.lenient import parse_json
-from mcpwatch.formats.mapping import GENERIC, FieldMap, FormatError, read_record
-from mcpwatch.formats.transport import MAX_LEVELS, Unwrapped, bare, unwrap
-from mcpwatch.formats.twice import KEYS, keys_of, look_for_repeats, rivals
+from mcpwatch.formats.mapping import GENERIC, Mapping, Reading
+from mcpwatch.formats.mappingfile import FORMATS, FormatError
+from mcpwatch.formats.pairing import Pairing
+from mcpwatch.formats.shipped import shipped_mapping, shipped_mappings, shipped_names
+from mcpwatch.formats.transport import MAX_LEVELS, Fragments, Unwrapped, bare, unwrap
+from mcpwatch.formats.twice import look_for_repeats, quoted, repeats, rivals
 from mcpwatch.sources.block import Block
 from mcpwatch.text import SafeText, redact_text, safe
 from mcpwatch.times import SECOND, parse_rfc3339, parse_time
@@ -22,25 +26,26 @@ from mcpwatch.times import SECOND, parse_rfc3339, parse_time
 KEPT_EXAMPLES: Final = 200
 """How many lines that were not understood are kept for `inspect` and the sources screen."""
 FUTURE_NS: Final = 60 * SECOND
-FORMATS: Final = ("auto", "native", "generic")
-"""Formats that need no mapping file. `auto` takes each record as it comes."""
 OVERSIZE: Final = "line over 1 MiB"
 """Why a line that is too long is not understood: its key in `Reader.reasons`."""
 
 _CACHED_MINUTES: Final = 10_000
 _CACHED_CALLERS: Final = 50_000
 _CACHED_SHAPES: Final = 4_096
+_KEPT_WORDS: Final = 200
 # The parts of a timestamp behind its minute. A table look-up reads and checks a part at once.
 _SECONDS: Final = {f"{second:02d}.": second * SECOND for second in range(60)}
 _MILLIS: Final = {f"{part:03d}": part * 1_000_000 for part in range(1_000)}
 _MICROS: Final = {"Z": 0} | {f"{part:03d}Z": part * 1_000 for part in range(1_000)}
 _BRACE: Final = ord("{")
+_TOO_DEEP: Final = object()
 _BACKSLASH: Final = ord("\\")
-_NATIVE_KEYS: Final = frozenset({"tool", "status", "key_id", "params", "auth"})
+_NATIVE_KEYS: Final = quoted(("tool", "status", "key_id", "params", "auth"))
 
 
 _Kind = Literal["tool_call", "request", "auth", "session_start", "session_end"]
 # longer than every way of saying that there is none, shorter than what is cut
+_Told = Annotated[str, msgspec.Meta(min_length=max(map(len, ABSENT)) + 1)]
 _Hash = Annotated[str, msgspec.Meta(min_length=max(map(len, ABSENT)) + 1, max_length=MAX_ID)]
 _Outcome = Literal["success", "error", "denied", "unauthenticated", "rate_limited", "timeout", "unknown"]
 
@@ -50,7 +55,7 @@ class _Native(AuditEvent, forbid_unknown_fields=True, gc=False):
 
     event: _Kind = "tool_call"
     status: _Outcome = "unknown"
-    error: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    error: _Told | None = None
     duration_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
     definition_sha256: _Hash | None = None
     sequence: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
@@ -80,37 +85,49 @@ class Reader:
         reasons: Why lines were not understood, and how many.
         examples: The newest of them.
         formats: How many records each format read.
+        asides: How many of those are no audit records, as the format knows.
+        unknown_words: Words for outcomes of which nothing is known, each with its format; the first 200.
+        pairing: The calls that began and have not ended.
+        fragments: The records of which only pieces have come.
 
     Args:
+        mappings: A user's, which go before the shipped ones.
         coverage: Also count which of the five fields tool calls have; costs a tenth of the time.
+
+    Raises:
+        FormatError: There is no format of that name.
     """
 
     def __init__(
         self,
         source: str,
         *,
-        mappings: Sequence[FieldMap] = (),
+        mappings: Sequence[Mapping] = (),
         format_name: str = "auto",
         coverage: bool = True,
     ) -> None:
-        known = {mapping.name: mapping for mapping in mappings}
-        if format_name not in FORMATS and format_name not in known:
-            choices = ", ".join((*FORMATS, *known))
-            raise FormatError(f"unknown format {safe(format_name, 60)!r}; there are: {choices}")
         self.source = source
-        self.mappings = tuple(mappings) if format_name == "auto" else ()
-        self.fallback = known.get(format_name, GENERIC)
-        self.strict = format_name == "native"
-        self.native = format_name in ("auto", "native")
+        self._own = tuple(mappings)
+        self._named = _named(self._own, format_name)
+        self.strict = format_name == NATIVE
+        self.native = format_name in ("auto", NATIVE)
+        # nothing is shipped that claims a record with the native names and no others
+        self._quick = self.native and (
+            self.strict or not any(mapping.signed and mapping.fits(_NATIVE_NAMES) for mapping in mappings)
+        )
         self.lines = self.understood = self.not_understood = self.blank = 0
         self.repeated = self.joined = self.events = self.bad_utf8 = 0
         self.reasons: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
+        self.asides: Counter[str] = Counter()
+        self.unknown_words: Counter[tuple[str, str]] = Counter()
         self.examples: deque[NotUnderstood] = deque(maxlen=KEPT_EXAMPLES)
+        self.pairing = Pairing()
+        self.fragments = Fragments()
         self.calls = 0
         self.lacking = [0] * len(FIVE_FIELDS)
-        self._watched = KEYS.union(*map(keys_of, known.values()))
         self._covers = coverage
+        self._made_detector: Detector | None = None
         self._callers: dict[tuple[str | None, ...], Caller] = {}
         self._odd_callers: dict[tuple[str | None, ...], Caller] = {}
         self._shapes: dict[tuple[str | None, ...], Shape] = {}
@@ -129,9 +146,8 @@ class Reader:
             return []
         events = self._read_lines(block, arrived_ns)
         self.lines += len(block.lines)
-        self.understood += len(events)
-        self.events += len(events)
-        if block.unterminated and events and events[-1].index == len(block.lines) - 1:
+        last = len(block.lines) - 1
+        if block.unterminated and events and events[-1].origin is block and events[-1].index == last:
             events[-1].flags |= Flag.UNTERMINATED
         if arrived_ns is not None:
             for event in events:
@@ -146,7 +162,7 @@ class Reader:
         events: list[AuditEvent] = []
         append, decode = events.append, _decode
         callers, shapes, minutes = self._callers, self._shapes, self._minutes
-        native = self.native and not self.mappings
+        native = self._quick
         lines: Iterable[tuple[int, bytes]] = enumerate(block.lines)
         if block.repeats:
             lines = [(index, raw) for index, raw in lines if index not in block.repeats]
@@ -159,25 +175,23 @@ class Reader:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 event = None
             if event is None or event.tool is None or event.timestamp is None:
-                event = self._read_slowly(raw, block, index, arrived_ns)
-                if event is None:
-                    continue
-            else:
-                quick += 1
-                # Searches for one byte are nearly free. An object that stands twice is a brace too many.
-                brace = raw.find(_BRACE, 1)
-                if event.params is not None and brace > 0:
-                    brace = raw.find(_BRACE, brace + 1)
-                if event.auth is not None and brace > 0:
-                    brace = raw.find(_BRACE, brace + 1)
-                if (
-                    brace > 0
-                    or _BACKSLASH in raw
-                    or raw.count(b'"tool"') > 1
-                    or raw.count(b'"status"') > 1
-                    or raw.count(b'"key_id"') > 1
-                ):
-                    look_for_repeats(event, raw, _NATIVE_KEYS)
+                self._read_slowly(raw, block, index, arrived_ns, append)
+                continue
+            quick += 1
+            # Searches for one byte are nearly free. An object that stands twice is a brace too many.
+            brace = raw.find(_BRACE, 1)
+            if event.params is not None and brace > 0:
+                brace = raw.find(_BRACE, brace + 1)
+            if event.auth is not None and brace > 0:
+                brace = raw.find(_BRACE, brace + 1)
+            if (
+                brace > 0
+                or _BACKSLASH in raw
+                or raw.count(b'"tool"') > 1
+                or raw.count(b'"status"') > 1
+                or raw.count(b'"key_id"') > 1
+            ):
+                look_for_repeats(event, raw, _NATIVE_KEYS)
             auth = event.auth
             who: tuple[str | None, ...] = (event.key_id, event.client_id, event.session_id, event.source_ip)
             if auth is not None:
@@ -199,8 +213,36 @@ class Reader:
             except (KeyError, TypeError):
                 self._set_time(event, stamp, arrived_ns)
             append(event)
-        self.formats["native"] += quick
+        self.formats[NATIVE] += quick
+        self.understood += quick
+        self.events += quick
         return events
+
+    def _place(self, event: AuditEvent, block: Block, index: int, arrived_ns: int | None) -> None:
+        """Set what only the reader knows of an event: what the hot loop does in its own lines."""
+        auth = event.auth
+        who: tuple[str | None, ...] = (event.key_id, event.client_id, event.session_id, event.source_ip)
+        if auth is not None:
+            who = (*who, auth.subject, auth.method)
+        what = (event.event, event.tool, event.status)
+        try:
+            event.caller = self._callers[who]
+            event.shape = self._shapes[what]
+        except KeyError:
+            self._introduce(event, who, what)
+        event.origin = block
+        event.index = index
+        if event.time_ns is None:
+            stamp: Any = event.timestamp
+            try:
+                event.time_ns = (
+                    self._minutes[stamp[:17]]
+                    + _SECONDS[stamp[17:20]]
+                    + _MILLIS[stamp[20:23]]
+                    + _MICROS[stamp[23:]]
+                )
+            except (KeyError, TypeError):
+                self._set_time(event, stamp, arrived_ns)
 
     def _introduce(
         self, event: AuditEvent, who: tuple[str | None, ...], what: tuple[str | None, ...]
@@ -236,7 +278,7 @@ class Reader:
     def _learn(self, what: tuple[str | None, ...]) -> Shape:
         """The kind of event that a record is. One in the normal form is kept where the loop looks first."""
         kind, tool, status = what
-        name = text_of(tool)
+        name = plain_name(text_of(tool))
         if name is None and tool is not None and kind == "tool_call":
             kind = "request"
         kept = self._shapes if name == tool else self._odd_shapes
@@ -261,85 +303,188 @@ class Reader:
         named = [(count, name) for name, count in self.formats.items() if count]
         return max(named)[1] if named else "none yet"
 
-    def _read_slowly(self, raw: bytes, block: Block, index: int, arrived_ns: int | None) -> AuditEvent | None:
-        """Read a record that is not native to the letter; count it when it can't be read."""
+    def _read_slowly(
+        self,
+        raw: bytes,
+        block: Block,
+        index: int,
+        arrived_ns: int | None,
+        append: Callable[[AuditEvent], None],
+    ) -> None:
+        """Read a line that is not native to the letter, and count it."""
         text = bare(raw)
         if not text:
             self.blank += 1
-            return None
-        event = self._read_text(text, block.written_ns if arrived_ns is None else arrived_ns)
-        if isinstance(event, str):
-            self._give_up(event, raw, block, index)
-            return None
-        return event
+            return
+        found = self._read_text(text, block.written_ns if arrived_ns is None else arrived_ns)
+        if found is None:
+            self.joined += 1
+            return
+        if isinstance(found, str):
+            self._give_up(found, raw, block, index)
+            return
+        cut = block.unterminated and index == len(block.lines) - 1
+        is_new = not found
+        for event, phase, key, by_order, _ in found:
+            self._place(event, block, index, arrived_ns)
+            if cut:
+                event.flags |= Flag.UNTERMINATED
+            given: AuditEvent | None = event
+            if phase is not None:
+                given = self.pairing.take(event, phase, key, by_order=by_order)
+            if given is None:
+                continue
+            append(given)
+            if not isinstance(given, CallEnd):
+                self.events += 1
+                is_new = True
+        if is_new:
+            self.understood += 1
+        else:
+            self.joined += 1
 
     def _read_text(
         self, text: bytes, written_ns: int | None, around: str = "", level: int = 0
-    ) -> AuditEvent | str:
-        """The event of a record with what it travelled in, or why there is none.
+    ) -> Sequence[Reading] | str | None:
+        """The events of a line with what it travelled in, or why there is none; None for a piece of a later one.
 
         Args:
             around: The transports that were taken off it, each with ` > ` behind it, and
             level: how many they are.
         """
-        found = unwrap(text, written_ns) if level < MAX_LEVELS else None
-        if found is None:
-            return self._read_record(text, around)
-        name, inner = found
+        record: Any = None
+        if text[0] == _BRACE:
+            # an object is parsed once, and its names tell whether it is a transport's
+            record = self._parsed(text, around)
+            if isinstance(record, Reading):
+                return (record,)
+            if isinstance(record, dict) and not self._detector.plan(record).transport:
+                return self._understand(record, text, around)
+        unwrapped = unwrap(text, written_ns) if level < MAX_LEVELS else None
+        if unwrapped is None:
+            return self._read_record(text, around, record)
+        name, piece = unwrapped
+        inner = self.fragments.join(piece)
+        if inner is None:
+            return None
         inside = bare(inner.text)
-        event: AuditEvent | str = inner.lack or "nothing in it"
+        found: Sequence[Reading] | str | None = inner.lack or "nothing in it"
         if inside:
-            event = self._read_text(inside, written_ns, f"{around}{name} > ", level + 1)
-        if not isinstance(event, str):
-            return _filled(event, inner)
-        if text.startswith(b"{"):
-            # a mapping file may read the transport's own fields
-            outer = self._read_record(text, around)
-            if not isinstance(outer, str):
-                return outer
-        return f"in {name}: {event}"
+            found = self._read_text(inside, written_ns, f"{around}{name} > ", level + 1)
+        if found is None:
+            return None
+        if not isinstance(found, str):
+            return [_filled(reading, inner) for reading in found]
+        # a mapping may read the transport's own fields, and some lines look like a transport; what is around a
+        # container's line is neither, though the `time` in it looks like a record's
+        outer = self._read_record(text, around, record) if piece.stream is None else found
+        return outer if not isinstance(outer, str) else f"in {name}: {found}"
 
-    def _read_record(self, text: bytes, around: str) -> AuditEvent | str:
-        if around and self.native and not self.mappings:
+    def _parsed(self, text: bytes, around: str) -> Any:
+        """What a text is as JSON, None for what is none; of a record that is native to the letter its reading."""
+        if around and self._quick:
             try:
                 event: AuditEvent = _decode(text)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass
             else:
                 if event.tool is not None:
-                    self.formats[around + "native"] += 1
+                    self.formats[around + NATIVE] += 1
                     look_for_repeats(event, text, _NATIVE_KEYS)
-                    return event
+                    return Reading(event)
         try:
-            record, bad_utf8 = parse_json(text)
+            value, bad_utf8 = parse_json(text)
         except RecursionError:
-            return "JSON nested too deep"
+            return _TOO_DEEP
         except ValueError:
-            return "not JSON"
+            return None
         self.bad_utf8 += bad_utf8
-        found = self._understand(record, around)
-        if isinstance(found, AuditEvent):
-            look_for_repeats(found, text, self._watched & record.keys())
-            if rivals(record):
-                found.flags |= Flag.DUPLICATE_KEYS
-        return found
+        return value
 
-    def _understand(self, record: Any, around: str) -> AuditEvent | str:
-        """The event of a JSON value, or why there is none."""
-        if not isinstance(record, dict):
-            return "JSON, but not an object"
-        for mapping in self.mappings:
-            if mapping.claims(record) and (event := read_record(record, mapping)) is not None:
-                self.formats[around + mapping.name] += 1
-                return event
-        native = self.native and record.keys() <= _NATIVE_NAMES
-        if self.strict and not native:
+    def _read_record(self, text: bytes, around: str, record: Any) -> Sequence[Reading] | str:
+        """The events of a text without a transport, which is this record if it is an object."""
+        if isinstance(record, dict):
+            return self._understand(record, text, around)
+        if record is None and text[0] != _BRACE:
+            record = self._parsed(text, "")
+        if record is None:
+            return self._read_line(text, around)
+        return "JSON nested too deep" if record is _TOO_DEEP else "JSON, but not an object"
+
+    def _understand(self, record: dict[str, Any], text: bytes, around: str) -> Sequence[Reading] | str:
+        """The events of a JSON object, or why there is none."""
+        detector = self._detector
+        plan = detector.plan(record)
+        if self.strict and not plan.native:
             return "not the native schema"
-        event = read_record(record, self.fallback)
-        if event is None:
-            return "no field of it is known"
-        self.formats[around + ("native" if native else self.fallback.name)] += 1
-        return event
+        if plan.otlp:
+            several = detector.read_spans(record)
+            if several is not None:
+                return self._counted(several, around, "otlp")
+        found = detector.read(record, plan)
+        if isinstance(found, str):
+            return found
+        name, readings = found
+        if readings and (repeats(text, plan.watched[name]) or (plan.rivals and rivals(record))):
+            for reading in readings:
+                reading.event.flags |= Flag.DUPLICATE_KEYS
+        return self._noted(around + name, readings)
+
+    def _read_line(self, text: bytes, around: str) -> Sequence[Reading] | str:
+        """The events of a line that is no JSON, or why there is none."""
+        found = self._detector.read_line(text)
+        if found is None:
+            return "not JSON"
+        readings = self._counted(found, around, "")
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            self.bad_utf8 += not isinstance(readings, str)
+        return readings
+
+    def _counted(self, several: Sequence[Found | str], around: str, shape: str) -> Sequence[Reading] | str:
+        """The events of the records of a line, which are counted; why there is none if no record was understood.
+
+        Args:
+            shape: What the line is, where it holds no record that a format knows.
+        """
+        known = [found for found in several if not isinstance(found, str)]
+        if several and not known:
+            return str(several[0])
+        others = len(several) - len(known) + (not several)
+        if others:
+            # beside records that are read, what is not is no line that was not understood
+            self.formats[around + shape] += others
+            self.asides[around + shape] += others
+        readings: list[Reading] = []
+        for name, read in known:
+            readings.extend(self._noted(around + name, read))
+        return readings
+
+    def _noted(self, name: str, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """The same readings, and the record that holds them counted."""
+        self.formats[name] += 1
+        if not readings:
+            self.asides[name] += 1
+        for reading in readings:
+            if reading.word is not None:
+                word = (name, reading.word[:60])
+                if word in self.unknown_words or len(self.unknown_words) < _KEPT_WORDS:
+                    self.unknown_words[word] += 1
+        return readings
+
+    @property
+    def _detector(self) -> Detector:
+        """Made when the first record needs it: a native log never reads a mapping file."""
+        if self._made_detector is None:
+            if self._named is not None:
+                detector = Detector((self._named,), (), None, frozenset(), forced=True)
+            elif self.strict or not self.native:
+                detector = Detector((), (), GENERIC, _NATIVE_NAMES if self.native else frozenset())
+            else:
+                detector = Detector(self._own, shipped_mappings(), GENERIC, _NATIVE_NAMES)
+            self._made_detector = detector
+        return self._made_detector
 
     def _give_up(self, reason: str, raw: bytes, block: Block, index: int, detail: str = "") -> None:
         self.not_understood += 1
@@ -374,22 +519,48 @@ class Reader:
 
     def _note_coverage(self, events: list[AuditEvent]) -> None:
         for event in events:
-            if event.event == "tool_call":
+            if event.__class__ is CallEnd:
+                self._cover(event.start, -1)  # how it was counted when it began
+                self._cover(event, 1)
+            elif event.event == "tool_call":
                 self.calls += 1
                 if lacks_a_field(event):
                     for index, name in enumerate(lacking_fields(event)):
                         self.lacking[index] += name is not None
 
+    def _cover(self, event: AuditEvent, count: int) -> None:
+        if event.event == "tool_call":
+            self.calls += count
+            for index, name in enumerate(lacking_fields(event)):
+                self.lacking[index] += count * (name is not None)
 
-def _filled(event: AuditEvent, inner: Unwrapped) -> AuditEvent:
-    """An event with what its transport knows in place of what it does not say itself."""
-    if inner.time is not None and parse_time(event.timestamp) is None:
+
+def _named(own: Sequence[Mapping], name: str) -> Mapping | None:
+    """The mapping that was asked for by name; None for the formats that need none. Raises FormatError."""
+    if name in FORMATS:
+        return None
+    for mapping in own:
+        if mapping.name == name:
+            return mapping
+    if name in shipped_names():
+        return shipped_mapping(name)
+    choices = ", ".join((*FORMATS, *(mapping.name for mapping in own), *shipped_names()))
+    raise FormatError(f"unknown format {safe(name, 60)!r}; there are: {choices}")
+
+
+def _filled(reading: Reading, inner: Unwrapped) -> Reading:
+    """A reading with what its transport knows in place of what its event does not say itself."""
+    event = reading.event
+    if inner.time is not None and event.time_ns is None and parse_time(event.timestamp) is None:
         event.timestamp = inner.time
     if event.server is None:
         event.server = text_of(inner.server)
     if inner.others:
         event.flags |= Flag.DUPLICATE_KEYS
-    return event
+    if reading.phase is None:
+        return reading
+    # ids count from 1 in every server, and several may log into one stream
+    return reading._replace(pair_key=(*reading.pair_key, inner.server))
 
 
 def lacks_a_field(event: AuditEvent) -> bool:

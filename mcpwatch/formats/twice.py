@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from mcpwatch.event import AuditEvent, Flag
 from mcpwatch.formats.fields import ALIASES, status_of, text_of
 from mcpwatch.formats.lenient import parse_json, visible
-from mcpwatch.formats.mapping import FieldMap
+from mcpwatch.formats.mapping import Mapping
 from mcpwatch.formats.transport import MAX_LEVELS, bare, unwrap
 from mcpwatch.text import redact
 
@@ -54,22 +54,29 @@ _RIVALS: Final[dict[str, tuple[tuple[str, ...], Callable[[str, str], bool]]]] = 
 """Field -> its names that mean exactly the same, and whether two values of them contradict each other."""
 
 
-def keys_of(mapping: FieldMap) -> frozenset[str]:
-    """The same for a log with a mapping file of its own."""
-    places = (place for field in _FIELDS for place in mapping.fields.get(field, ()))
-    return frozenset(name for place in places for name in (place, place.partition(".")[0]))
+def keys_of(mapping: Mapping) -> frozenset[str]:
+    """The same for the records of a mapping, with the names by which it tells how they are read."""
+    return mapping.places(*_FIELDS)
 
 
-def may_repeat(raw: bytes, names: frozenset[str]) -> bool:
+def quoted(names: Iterable[str]) -> tuple[bytes, ...]:
+    """Names as they stand in a record."""
+    return tuple(b'"%s"' % name.encode("utf-8", "surrogatepass") for name in names)
+
+
+def may_repeat(raw: bytes, names: Iterable[bytes]) -> bool:
     """Whether a key of these may stand twice in a record: quick, and right when it says no.
 
     Args:
         raw: The record.
-        names: Those that must not, and that it has.
+        names: Those that must not, and that it has, as `quoted` gives them.
     """
     if b"\\u00" in raw and _ESCAPED_LETTER.search(raw) is not None:
         return True
-    return any(raw.count(b'"%s"' % name.encode()) > 1 for name in names)
+    for name in names:  # noqa: SIM110 - a generator would cost more than the search
+        if raw.count(name) > 1:
+            return True
+    return False
 
 
 def repeated_keys(text: str) -> tuple[Twice, ...]:
@@ -91,6 +98,10 @@ def repeated_keys(text: str) -> tuple[Twice, ...]:
     return tuple((name, tuple(map(shown, values))) for name, values in said.items() if len(values) > 1)
 
 
+RIVALS: Final = tuple(frozenset(names) for names, _ in _RIVALS.values())
+"""The names that mean the same, field by field."""
+
+
 def rivals(record: dict[str, Any]) -> tuple[Twice, ...]:
     """The fields that a record names by two names with values that contradict each other."""
     found = []
@@ -107,9 +118,17 @@ def shown(value: Any) -> str:
     return (found if isinstance(found, str) else json.dumps(found, default=str))[:_MAX_VALUE]
 
 
-def look_for_repeats(event: AuditEvent, text: bytes, names: frozenset[str]) -> None:
-    """Flag an event one of whose keys of these names stands twice in its record."""
-    if may_repeat(text, names) and any(name in names for name, _ in repeated_keys(visible(text)[0])):
+def repeats(text: bytes, names: Collection[bytes]) -> bool:
+    """Whether one of the keys of these names, as `quoted` gives them, stands twice in a record."""
+    if not may_repeat(text, names):
+        return False
+    twice = (name for name, _ in repeated_keys(visible(text)[0]))
+    return any(name in names for name in quoted(twice))
+
+
+def look_for_repeats(event: AuditEvent, text: bytes, names: Collection[bytes]) -> None:
+    """Flag an event one of whose keys of these names, as `quoted` gives them, stands twice in its record."""
+    if repeats(text, names):
         event.flags |= Flag.DUPLICATE_KEYS
 
 

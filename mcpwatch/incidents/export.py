@@ -10,7 +10,7 @@ from mcpwatch.detection.case import Found
 from mcpwatch.detection.feeds import network_of
 from mcpwatch.detection.principal import describe
 from mcpwatch.detection.rule import CHECK_NAMES
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd
 from mcpwatch.incidents.fold import Change
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.policy.model import Alerts
@@ -85,8 +85,13 @@ def checks_of(found: Iterable[Found]) -> list[str]:
 def event_record(
     event: AuditEvent, tier: str | None, *, reveal: bool, checks: list[str] | None = None
 ) -> dict[str, Any]:
-    """An event as JSON; parameters and error are redacted unless `reveal`. `checks` is left out where it is None."""
+    """An event as JSON; parameters and error are redacted unless `reveal`. `checks` is left out where it is None.
+
+    The end of a call that was given as an event when it began is an amendment: by `source`, `line` and `offset` it is
+    the same as that event was.
+    """
     params, error = event.params, event.error
+    end = event if isinstance(event, CallEnd) else None
 
     def shown(name: str | None) -> str | None:
         return name if name is None or reveal else mask_secrets(name)
@@ -94,7 +99,7 @@ def event_record(
     if not reveal:
         params, error = redact(params), redact_text(error) if error is not None else None
     fields: dict[str, Any] = {
-        "type": "event",
+        "type": "amendment" if end is not None else "event",
         "schema": SCHEMA,
         "time": iso(event.time_ns) if event.time_ns is not None else None,
         "event": event.event,
@@ -115,15 +120,19 @@ def event_record(
         "source": event.source,
         "line": event.line,
         "offset": event.offset,
+        "end_line": end.end_line if end is not None else None,
+        "end_offset": end.end_offset if end is not None else None,
         "checks": checks,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def event_line(event: AuditEvent, tier: str | None, *, reveal: bool) -> str:
-    """An event as one plain line."""
+    """An event as one plain line; the end of a call as one that says so."""
     params = event.params if reveal else redact(event.params)
     shown = json.dumps(_finite(params), ensure_ascii=False) if params else ""
+    if isinstance(event, CallEnd):
+        shown = f"ended, {event.duration_ms:g} ms" if event.duration_ms is not None else "ended"
     who = event.key_id or event.subject or event.client_id or event.source_ip or "-"
     return (
         f"{iso(event.time_ns) if event.time_ns is not None else '-'} {safe(event.status, 20)} "

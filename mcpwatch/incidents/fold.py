@@ -61,7 +61,10 @@ class Fold:
         self._quiet |= {rule.id: quiet_after(rule, alerts) for rule in rules}
 
     def add(self, hits: Iterable[Hit]) -> list[Change]:
-        """Fold in hits; what is worth telling: opened, counts of 10, 100, 1000, …, a higher severity."""
+        """Fold in hits; what is worth telling: opened, counts of 10, 100, 1000, …, a higher severity.
+
+        An amendment changes the outcome and the severity of a hit that was folded in before, and no count.
+        """
         changes: list[Change] = []
         held, counts = self._held, self._counts
         for hit in hits:
@@ -72,17 +75,28 @@ class Fold:
                 incident = held[key] = self._known_or_opened(hit)
                 self._ids[incident.id] = incident
             severity = incident.severity
-            incident.add(hit, self._quiet[hit.rule])
-            if incident.count == 1:
-                counts[severity] += 1
-                changes.append(Change("opened", incident.copy()))
-            if incident.severity > severity:
+            if hit.amends is None:
+                incident.add(hit, self._quiet[hit.rule])
+                if incident.count == 1:
+                    counts[severity] += 1
+                    changes.append(Change("opened", incident.copy()))
+            elif incident.count:
+                incident.amend(hit)
+            else:
+                self._drop(key, incident)
+                continue
+            if incident.severity != severity:
                 counts[severity] -= 1
                 counts[incident.severity] += 1
-                changes.append(Change("severity", incident.copy()))
-            if incident.count in _MILESTONES:
+                if incident.severity > severity:
+                    changes.append(Change("severity", incident.copy()))
+            if hit.amends is None and incident.count in _MILESTONES:
                 changes.append(Change("count", incident.copy()))
         return changes
+
+    def _drop(self, key: tuple[str, Subject, int], incident: Incident) -> None:
+        """Forget an incident that was not opened: the hit that is amended was folded in elsewhere, or is lost."""
+        del self._held[key], self._ids[incident.id]
 
     def _known_or_opened(self, hit: Hit) -> Incident:
         opened = Incident.opened(hit, self._by_id[hit.rule])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from bisect import bisect_left, insort
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
@@ -16,6 +17,8 @@ from mcpwatch.times import MINUTE, utc_day
 
 EVIDENCE_HEAD: Final = 5
 EVIDENCE_TAIL: Final = 20
+KEPT_REASONS: Final = 8
+"""First hits of each severity of which the reason is kept: as calls end, the first may get another severity."""
 QUIET_AT_LEAST: Final = 10 * MINUTE
 """An incident is quiet after its rule's window without a hit, at least this long."""
 
@@ -27,6 +30,10 @@ class Evidence(NamedTuple):
     line: int | None
     offset: int
     time_ns: int
+
+
+Reason = tuple[int, str, int, str]
+"""Of a hit: its time, source and byte offset, and why it was made."""
 
 
 def incident_id(rule: str, subject: Subject, day: str) -> str:
@@ -47,7 +54,9 @@ class Incident:
         count: Number of hits, exact.
         peak: Events in the fullest window that holds a hit; 0 for stateless rules.
         outcomes: Hits by the outcome of their event.
-        reason: Why, of the first hit of the highest severity.
+        severities: Hits by severity: the highest is the incident's.
+        reason: Why, of the earliest hit of the highest severity.
+        reasons: Why, of the earliest hits of each severity.
         episodes: Stretches of hits, each more than the quiet time after the one before.
         set_limit: The limit that was set for such events, of the first hit, where it is not the rule's own.
         active: There was a hit since it was last told to be quiet.
@@ -65,6 +74,8 @@ class Incident:
     count: int = 0
     peak: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    severities: Counter[Severity] = field(default_factory=Counter)
+    reasons: dict[Severity, list[Reason]] = field(default_factory=dict)
     episodes: int = 1
     set_limit: int | None = None
     active: bool = True
@@ -92,8 +103,11 @@ class Incident:
         time = hit.time_ns
         self.count += 1
         self.outcomes[hit.outcome] += 1
+        self.severities[hit.severity] += 1
         if hit.severity > self.severity:
-            self.severity, self.reason = hit.severity, hit.reason
+            self.severity = hit.severity
+        if hit.reason:
+            self._give_reason(hit)
         if time > self.last_ns:
             if time - self.last_ns > quiet_ns:
                 self.episodes += 1
@@ -109,9 +123,45 @@ class Incident:
             if len(self.tail) > 2 * EVIDENCE_TAIL:
                 del self.tail[:-EVIDENCE_TAIL]
 
+    def amend(self, hit: Hit) -> None:
+        """Give one of its hits, which had outcome `unknown`, the outcome and the severity that it has now."""
+        was = hit.amends
+        assert was is not None
+        self.outcomes["unknown"] -= 1
+        self.outcomes[hit.outcome] += 1
+        self.outcomes = +self.outcomes
+        self.severities[was] -= 1
+        self.severities[hit.severity] += 1
+        self.severities = +self.severities
+        self.severity = max(self.severities)
+        self.peak = max(self.peak, hit.peak)
+        place = (hit.time_ns, hit.source, hit.offset)
+        held = self.reasons.get(was, [])
+        at = bisect_left(held, place, key=lambda reason: reason[:3])
+        if at < len(held) and held[at][:3] == place:
+            del held[at]
+        self._give_reason(hit)
+
+    def _give_reason(self, hit: Hit) -> None:
+        held = self.reasons.setdefault(hit.severity, [])
+        reason = (hit.time_ns, hit.source, hit.offset, hit.reason)
+        if len(held) < KEPT_REASONS or reason < held[-1]:
+            insort(held, reason)
+            del held[KEPT_REASONS:]
+        worst = self.reasons.get(self.severity)
+        if worst:
+            self.reason = worst[0][3]
+
     def copy(self) -> Incident:
         """The incident as it is now."""
-        return replace(self, outcomes=self.outcomes.copy(), head=self.head[:], tail=self.tail[:])
+        return replace(
+            self,
+            outcomes=self.outcomes.copy(),
+            severities=self.severities.copy(),
+            reasons={severity: held[:] for severity, held in self.reasons.items()},
+            head=self.head[:],
+            tail=self.tail[:],
+        )
 
     @property
     def evidence(self) -> list[Evidence]:

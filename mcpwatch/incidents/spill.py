@@ -146,6 +146,8 @@ class Spill:
         body = marshal.dumps((
             incident.id, number, incident.subject, incident.day, int(incident.severity), incident.reason,
             incident.first_ns, incident.last_ns, incident.count, incident.peak, dict(incident.outcomes),
+            {int(severity): count for severity, count in incident.severities.items()},
+            {int(severity): held for severity, held in incident.reasons.items()},
             incident.episodes, incident.set_limit, list(map(tuple, incident.head)),
             list(map(tuple, incident.tail[-EVIDENCE_TAIL:])),
         ))  # fmt: skip
@@ -154,11 +156,12 @@ class Spill:
 
     def _incident(self, body: bytes, active: int) -> Incident:
         name, number, subject, day, severity, reason, *numbers, head, tail = marshal.loads(body)
-        first_ns, last_ns, count, peak, outcomes, episodes, set_limit = numbers
+        first_ns, last_ns, count, peak, outcomes, severities, reasons, episodes, set_limit = numbers
         return Incident(
             name, self._rules[number], subject, day, Severity(severity), reason, first_ns, last_ns, count, peak,
-            Counter(outcomes), episodes, set_limit, bool(active), list(starmap(Evidence, head)),
-            list(starmap(Evidence, tail)),
+            Counter(outcomes), Counter({Severity(each): hits for each, hits in severities.items()}),
+            {Severity(each): held for each, held in reasons.items()}, episodes, set_limit, bool(active),
+            list(starmap(Evidence, head)), list(starmap(Evidence, tail)),
         )  # fmt: skip
 
 

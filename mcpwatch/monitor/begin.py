@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from mcpwatch.event import logged_at
 from mcpwatch.formats.reader import Reader
 from mcpwatch.monitor.monitor import Monitor
 from mcpwatch.monitor.watchfiles import Checkpoint
@@ -82,12 +83,10 @@ def _begin(
     near: Place | None,
     first: Place | None,
 ) -> Begun:
-    scratch = monitor.pipeline.scratch_reader(name)
-
-    time_of = _time_of(scratch, name)
+    time_of = _time_of(monitor, name)
     try:
         size = path.stat().st_size
-        offset = _offset_since(path, size, scratch, since_ns)
+        offset = _offset_since(monitor, path, name, size, since_ns)
         if cap and offset < size - NEAREST_START:
             offset, line = _line_after(path, size - NEAREST_START)
             since_ns = time_of(line) or since_ns
@@ -95,8 +94,7 @@ def _begin(
             room = NEAREST_START - size if cap else None
             return _take_rotated(monitor, path, name, since_ns, room, first)
         start = offset_at(path, since_ns - monitor.pipeline.engine.warm_up, time_of)
-        for block in _blocks(path, name, max(start, offset - NEAREST_START), offset):
-            monitor.pipeline.engine.warm(scratch.read(block))
+        _warm_up(monitor, name, _blocks(path, name, max(start, offset - NEAREST_START), offset))
         return Begun(offset, line_at(path, offset, near), since_ns)
     except OSError:
         return Begun(0, 1, since_ns)  # the follower says why it can't be read
@@ -144,30 +142,57 @@ def line_at(path: Path, offset: int, near: Place | None) -> int | None:
 
 def _warm_on(monitor: Monitor, paths: list[Path], name: str, place: Place, since_ns: int) -> None:
     """Fill the windows with what was logged since then, in files from the oldest on, up to a place in the last."""
-    reader = monitor.pipeline.scratch_reader(name)
     ends = {part.mark.identity: part.mark.offset for part in place.parts}
     for path in paths:
         found = path.stat()
         end = ends.get((found.st_dev, found.st_ino), place.offset if path == paths[-1] else None)
         with contextlib.suppress(SourceError):  # broken from there on
             (log,) = open_saved([path])
-            start = offset_at(path, since_ns, _time_of(reader, name)) if log.seekable else 0
+            start = offset_at(path, since_ns, _time_of(monitor, name)) if log.seekable else 0
             if log.seekable:
                 start = max(start, (log.size if end is None else end) - NEAREST_START)
-            for block in log.blocks(start, None):
-                if end is not None and block.offset >= end:
-                    break
-                events = [event for event in reader.read(block) if end is None or event.offset < end]
-                recent = [event for event in events if event.time_ns is None or event.time_ns >= since_ns]
-                monitor.pipeline.engine.warm(recent)
+            blocks = log.blocks(start, None)
+            _warm_up(monitor, name, blocks if end is None else _up_to(blocks, end), since_ns)
 
 
-def _time_of(reader: Reader, name: str) -> TimeOf:
+def _up_to(blocks: Iterable[Block], end: int) -> Iterator[Block]:
+    """The lines in front of a place."""
+    for block in blocks:
+        if block.offset >= end:
+            return
+        if block.oversize is None and block.offset_at(len(block.lines)) > end:
+            count = sum(block.offset_at(index) < end for index in range(len(block.lines)))
+            block = Block(
+                block.source, block.lines[:count], block.offset, block.line, written_ns=block.written_ns
+            )
+        yield block
+
+
+def _time_of(monitor: Monitor, name: str) -> TimeOf:
+    reader = monitor.pipeline.scratch_reader(name)
+
     def time_of(line: bytes) -> int | None:
         events = reader.read(Block(name, [line], 0, None))
-        return events[0].time_ns if events else None
+        return logged_at(events[0]) if events else None
 
     return time_of
+
+
+def _warm_up(monitor: Monitor, name: str, blocks: Iterable[Block], since_ns: int | None = None) -> None:
+    """Fill the windows with what lies before a place. Calls that are open there are open for whoever reads on.
+
+    Args:
+        since_ns: Leave out what happened before then.
+    """
+    pipeline = monitor.pipeline
+    scratch = pipeline.scratch_reader(name)
+    scratch.pairing = pipeline.reader(name).pairing.handed_over()
+    for block in blocks:
+        events = scratch.read(block)
+        if since_ns is not None:
+            events = [event for event in events if event.time_ns is None or event.time_ns >= since_ns]
+        pipeline.engine.warm(events)
+    pipeline.go_on(name, scratch.pairing.handed_over())
 
 
 def _take_rotated(
@@ -238,19 +263,18 @@ def _take_in(monitor: Monitor, file: Rotated, held: Path, name: str, since_ns: i
 
 def _part_since(monitor: Monitor, held: Path, name: str, since_ns: int) -> tuple[PlacePart, ...]:
     """Where to begin in a rotated file, with the windows warmed up on what lies before."""
-    scratch = monitor.pipeline.scratch_reader(name)
-    offset = _offset_since(held, held.stat().st_size, scratch, since_ns)
-    for block in _blocks(held, name, max(0, offset - NEAREST_START), offset):
-        monitor.pipeline.engine.warm(scratch.read(block))
+    offset = _offset_since(monitor, held, name, held.stat().st_size, since_ns)
+    _warm_up(monitor, name, _blocks(held, name, max(0, offset - NEAREST_START), offset))
     place = place_at(held, offset, line_at(held, offset, None))
     return place.parts if place is not None else ()
 
 
-def _offset_since(path: Path, size: int, scratch: Reader, since_ns: int) -> int:
+def _offset_since(monitor: Monitor, path: Path, name: str, size: int, since_ns: int) -> int:
     """The offset of the first record from a time on."""
     if size <= _SMALL:
-        return _offset_in_small(_blocks(path, scratch.source, 0, size), scratch, since_ns)
-    return offset_at(path, since_ns, _time_of(scratch, scratch.source))
+        scratch = monitor.pipeline.scratch_reader(name)
+        return _offset_in_small(_blocks(path, name, 0, size), scratch, since_ns)
+    return offset_at(path, since_ns, _time_of(monitor, name))
 
 
 def _offset_in_small(blocks: Iterator[Block], reader: Reader, since_ns: int) -> int:

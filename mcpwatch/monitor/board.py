@@ -8,7 +8,7 @@ from typing import Final
 
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit, Severity
-from mcpwatch.event import OUTCOMES, AuditEvent, Caller
+from mcpwatch.event import OUTCOMES, AuditEvent, CallEnd, Caller, OwnLines
 from mcpwatch.monitor.pipeline import Batch
 from mcpwatch.policy.model import Tier
 from mcpwatch.snapshot import RATE_MINUTES, TREND_BUCKETS
@@ -20,6 +20,8 @@ MAX_TOOLS: Final = 1_000
 KEPT_RECORDS: Final = 20_000
 KEPT_BYTES: Final = 64 << 20
 """Newest records that can be listed and opened: so many, and no more than fit into so many bytes of raw lines."""
+MAX_OPEN: Final = 20_000
+"""Calls that have begun and not ended of which the record is known again."""
 
 FAILURES: Final = OUTCOMES - {"success", "unknown"}
 """Outcomes that count as an error of a session. A call whose outcome nobody logged is none."""
@@ -99,25 +101,35 @@ class Board:
         self._runs: deque[tuple[int, int]] = deque()
         """Of each run of raw lines that records hold on to: (number of its first record, bytes)."""
         self._bytes = 0
+        self._open: dict[int, int] = {}
+        """Of calls that have begun: id of the origin -> number of the record."""
         self.keys_last_used: dict[str, int] = {}
         self.seq = 0
         self.arrivals: deque[tuple[int, Counter[str]]] = deque(maxlen=16)
         """(arrival second, records by source) of the last seconds that had any."""
 
-    def take(self, batch: Batch, engine: Engine, now_ns: int) -> None:
-        """Count a batch that arrived at `now_ns`."""
+    def take(self, batch: Batch, engine: Engine, now_ns: int) -> list[int]:
+        """Count a batch that arrived at `now_ns`; the numbers of records that it changes."""
         by_record: dict[tuple[str, int], Hit] = {}
+        at_end: dict[tuple[str, int], Hit] = {}
         for hit in batch.hits:
             key = (hit.source, hit.offset)
-            known = by_record.get(key)
+            found_there = at_end if hit.ended else by_record
+            known = found_there.get(key)
             if known is None or hit.severity > known.severity:
-                by_record[key] = hit
+                found_there[key] = hit
         self._note_arrival(batch.events, now_ns)
         origin = None
+        changed: list[int] = []
         for event in batch.events:
             if event.origin is not origin:
+                if isinstance(event, CallEnd):
+                    changed += self._end(event, engine, at_end.get((event.source, event.offset)), now_ns)
+                    continue
                 origin = event.origin
                 self._hold(sum(map(len, event.origin.lines)))
+                if isinstance(origin, OwnLines):
+                    self._note_open(event)
             time = event.time_ns if event.time_ns is not None else now_ns
             self.seq += 1
             tier = engine.what(event).tier
@@ -126,6 +138,37 @@ class Board:
                 record.worst, record.note = found.severity, found.reason or found.rule
             self.records.append(record)
             self._count(event, tier, time)
+        return changed
+
+    def _note_open(self, start: AuditEvent) -> None:
+        """Remember which record a call is that has begun."""
+        if len(self._open) >= MAX_OPEN:
+            for oldest in list(self._open)[: MAX_OPEN // 2]:
+                del self._open[oldest]
+        self._open[id(start.origin)] = self.seq + 1
+
+    def _end(self, call: CallEnd, engine: Engine, hit: Hit | None, now_ns: int) -> list[int]:
+        """Count how a call came out; the number of its record, if that is kept."""
+        start: AuditEvent = call.start
+        self._hold(len(call.origin.lines[1]))
+        seq = self._open.pop(id(start.origin), None)
+        record = self.find(seq) if seq is not None else None
+        tier = engine.what(call).tier
+        time = call.time_ns if call.time_ns is not None else now_ns
+        if call.before.kind == "tool_call" and call.before.tool is not None:
+            stats = self.sessions.get(session_key(call.caller))
+            if stats is not None:
+                stats.errors += call.status in FAILURES
+        else:
+            self._count(call, tier, time)
+        if record is None or record.event is not start:
+            return []
+        record.tier = tier
+        if hit is not None and (
+            record.worst is None or hit.amends is not None or hit.severity > record.worst
+        ):
+            record.worst, record.note = hit.severity, hit.reason or hit.rule
+        return [record.seq]
 
     def _hold(self, size: int) -> None:
         """Make room for a run of raw lines; records whose lines must go, go with them."""

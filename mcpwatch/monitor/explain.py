@@ -12,7 +12,8 @@ from mcpwatch.detection.case import Case
 from mcpwatch.detection.explain import Explained, Explainer
 from mcpwatch.detection.rule import RuleSet
 from mcpwatch.errors import Unusable
-from mcpwatch.event import REQUEST_KINDS, AuditEvent
+from mcpwatch.event import REQUEST_KINDS, AuditEvent, CallEnd
+from mcpwatch.formats.pairing import Pairing
 from mcpwatch.formats.reader import Reader
 from mcpwatch.monitor.pipeline import Reading
 from mcpwatch.policy.decide import Decision, decide
@@ -76,6 +77,8 @@ def explain_line(log: SavedLog, number: int, policy: Policy, rules: RuleSet, how
                  after_block: Callable[[], None] = lambda: None) -> Explanation:  # fmt: skip
     """Explain a line of a log, once everything before it is read: windows are as full as they were then.
 
+    A call that is logged in two lines is explained as it came out, whichever of them is named.
+
     Args:
         number: Of the line, from 1; through all files of a rotation set.
         after_block: Called now and then while reading.
@@ -84,8 +87,9 @@ def explain_line(log: SavedLog, number: int, policy: Policy, rules: RuleSet, how
         RecordError: The log has no such line, or there is no record in it.
         SourceError: The log can't be read up to there.
     """
-    explainer = Explainer(policy, rules, _find(log, number, how), how.logs)
-    reader = _reader(log.name, how)
+    record, number = _find(log, number, policy, how, after_block)
+    explainer = Explainer(policy, rules, record, how.logs)
+    reader = _reader(log.name, how, policy)
     for block in log.blocks():
         assert block.line is not None
         at = number - block.line
@@ -94,21 +98,51 @@ def explain_line(log: SavedLog, number: int, policy: Policy, rules: RuleSet, how
             after_block()
             continue
         explainer.observe(reader.read(_part(block, 0, at)))
-        return _explanation(explainer, reader.read(_part(block, at, at + 1))[0], reader.events - 1)
+        return _explanation(explainer, record, reader.events)
     raise RecordError(f"{log.name}: was changed while it was read: try again")
 
 
-def _find(log: SavedLog, number: int, how: Reading) -> AuditEvent:
-    """The record of a line. Only that line is understood, so what is wrong with it is known soon."""
+def _find(
+    log: SavedLog, number: int, policy: Policy, how: Reading, after_block: Callable[[], None]
+) -> tuple[AuditEvent, int]:
+    """The record of a line, and the line it stands in, which for the end of a call is that of the beginning.
+
+    Where no call takes two lines only that line is understood, so what is wrong with it is known soon.
+    """
     last = 0
     for block in log.blocks():
         assert block.line is not None
         last = block.line + len(block.lines) - 1
         if number <= last:
             at = number - block.line
-            return _record(_reader(log.name, how), _part(block, at, at + 1))
+            part, reader = _part(block, at, at + 1), _reader(log.name, how, policy)
+            events = reader.read(part)
+            if reader.pairing.taken:
+                return _find_call(log, number, _reader(log.name, how, policy), after_block)
+            return _record(events, reader, part), number
     lines = f"{last} line{'s' * (last != 1)}" if last else "no lines"
     raise RecordError(f"{log.name}: there is no line {number}: it has {lines}")
+
+
+def _find_call(
+    log: SavedLog, number: int, reader: Reader, after_block: Callable[[], None]
+) -> tuple[AuditEvent, int]:
+    """The call that begins or ends in a line, as it came out, and the line where it begins."""
+    start: AuditEvent | None = None
+    for block in log.blocks():
+        for event in reader.read(block):
+            if isinstance(event, CallEnd):
+                if event.start is start or event.end_line == number:
+                    event.apply()
+                    return event.start, event.line or number
+            elif event.line == number:
+                start = event
+        if start is not None and not reader.pairing.waits_for(start):
+            break
+        after_block()
+    if start is None:
+        raise RecordError(f"{log.name}: line {number}: is the end of a call that is over, and adds nothing")
+    return start, number
 
 
 def explain_record(data: bytes, policy: Policy, rules: RuleSet, how: Reading) -> Explanation:
@@ -127,12 +161,15 @@ def explain_record(data: bytes, policy: Policy, rules: RuleSet, how: Reading) ->
             count = sum(1 for each in line.splitlines() if each.strip())
             raise RecordError(f"{STDIN}: {count} lines: give one record, or save them and name LOG:LINE")
         line = joined
-    event = _record(_reader(STDIN, how), Block(STDIN, [line], 0, 1))
+    reader, block = _reader(STDIN, how, policy), Block(STDIN, [line], 0, 1)
+    event = _record(reader.read(block), reader, block)
     return _explanation(Explainer(policy, rules, event, how.logs), event, 0)
 
 
-def _reader(name: str, how: Reading) -> Reader:
-    return Reader(name, mappings=how.mappings, format_name=how.format_name, coverage=False)
+def _reader(name: str, how: Reading, policy: Policy) -> Reader:
+    reader = Reader(name, mappings=how.mappings, format_name=how.format_name, coverage=False)
+    reader.pairing = Pairing(policy.alerts.allowed_lateness)
+    return reader
 
 
 def _part(block: Block, start: int, end: int) -> Block:
@@ -140,17 +177,21 @@ def _part(block: Block, start: int, end: int) -> Block:
     assert block.line is not None
     if start == 0 and end == len(block.lines):
         return block
-    return Block(block.source, block.lines[start:end], block.offset_at(start), block.line + start)
+    lines, line = block.lines[start:end], block.line + start
+    return Block(block.source, lines, block.offset_at(start), line, written_ns=block.written_ns)
 
 
-def _record(reader: Reader, block: Block) -> AuditEvent:
+def _record(events: list[AuditEvent], reader: Reader, block: Block) -> AuditEvent:
     """The event of a block of one line. Raises RecordError if there is none."""
-    events = reader.read(block)
     if len(events) == 1:
         return events[0]
     where = block.source if block.source == STDIN else f"{block.source}: line {block.line}"
     if events:
         raise RecordError(f"{where}: {len(events)} records in one line: give each a line of its own")
+    if reader.pairing.taken:
+        raise RecordError(
+            f"{where}: is the end of a call, and says nothing by itself: name its line in the log"
+        )
     if not reader.examples or reader.examples[-1].offset != block.offset:
         raise RecordError(f"{where}: is blank: name a line with a record")
     found = reader.examples[-1]

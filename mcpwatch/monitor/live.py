@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, logged_at
 from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor.lockouts import Lockouts
 from mcpwatch.monitor.monitor import Monitor
@@ -91,6 +91,7 @@ class Live:
         statuses = self.sources.statuses
         behind = {status.name for status in statuses if status.behind}
         with monitor.lock:
+            monitor.pipeline.expect(status.name for status in statuses)
             changes = [*monitor.untold]
             monitor.untold.clear()
             reports = []
@@ -100,11 +101,12 @@ class Live:
                     continue
                 batch = monitor.pipeline.take(item, now)
                 if batch.events:
-                    if batch.events[-1].time_ns is not None:
-                        monitor.last_records[item.source] = batch.events[-1].time_ns
+                    newest = logged_at(batch.events[-1])
+                    if newest is not None:
+                        monitor.last_records[item.source] = newest
                     monitor.hearing.take(item.source, now, behind=item.source in behind)
                 changes += monitor.absorb(batch, now)
-                reports += self._lockouts.take(batch.hits, now)
+                reports += self._lockouts.take([hit for hit in batch.hits if hit.amends is None], now)
             reports += self._lockouts.take((), now)
             reports += self._reporter.look(monitor.policy_file.policy, monitor.confirmations.turns, now)
             monitor.confirmations.turns.clear()

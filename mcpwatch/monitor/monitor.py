@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date
 
 from mcpwatch.detection.rulefiles import RuleFiles
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, logged_at
 from mcpwatch.incidents.fold import Change
 from mcpwatch.monitor import details, excepting
 from mcpwatch.monitor.known import Known, Settings
@@ -80,11 +80,13 @@ class Monitor(Known):
             if self.on_events is not None:
                 self.on_events(batch.events)
             now = arrived_ns if arrived_ns is not None else (self.pipeline.last_ns or 0)
-            self.board.take(batch, engine, now)
+            for seq in self.board.take(batch, engine, now):
+                self.rows.pop(seq, None)
             self.tally.take(batch.events, batch.hits)
-            newest = batch.events[-1].time_ns
+            newest = logged_at(batch.events[-1])
             if arrived_ns is not None and newest is not None:
                 self.lag_s = round(max(arrived_ns - newest, 0) / SECOND, 1)
+            batch.settle()
         return batch.changes
 
     def check_policy(self) -> bool:

@@ -12,10 +12,12 @@ from mcpwatch.credentials import PROCESS_KEY
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Hit
 from mcpwatch.detection.rule import RuleSet
-from mcpwatch.event import AuditEvent
-from mcpwatch.formats.mapping import FieldMap
+from mcpwatch.event import AuditEvent, CallEnd, logged_at
+from mcpwatch.formats.mapping import Mapping
+from mcpwatch.formats.pairing import Pairing
 from mcpwatch.formats.reader import Reader
 from mcpwatch.incidents.fold import Change, Fold
+from mcpwatch.monitor.repeats import Repeats
 from mcpwatch.policy.model import Policy, Tier
 from mcpwatch.sources.block import Block, SourceError
 from mcpwatch.sources.saved import SavedLog
@@ -38,7 +40,7 @@ class Reading:
         from_ns, to_ns: Only what happened at from <= time < to counts; what lies before only warms windows up.
     """
 
-    mappings: Sequence[FieldMap] = ()
+    mappings: Sequence[Mapping] = ()
     format_name: str = "auto"
     coverage: bool = True
     from_ns: int | None = None
@@ -49,11 +51,22 @@ class Reading:
 
 @dataclass(slots=True)
 class Batch:
-    """What came of a run of events."""
+    """What came of a run of events.
+
+    Attributes:
+        events: In order; a `CallEnd` among them is no further event.
+        ended: The calls that ended.
+    """
 
     events: list[AuditEvent] = field(default_factory=list)
     hits: list[Hit] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    ended: list[CallEnd] = field(default_factory=list)
+
+    def settle(self) -> None:
+        """Write the outcomes of calls that ended into their events: the last thing, when everybody has looked."""
+        for call in self.ended:
+            call.apply()
 
 
 class Pipeline:
@@ -69,6 +82,8 @@ class Pipeline:
         self.engine = Engine(policy, rules, reading.logs)
         self.engine.fingerprint_key = reading.fingerprint_key
         self.fold = Fold(policy.alerts, rules)
+        self._repeats = Repeats()
+        self._goes_on = False
         self.first_ns: int | None = None
         self.last_ns: int | None = None
 
@@ -79,12 +94,25 @@ class Pipeline:
             reader = self.readers[source] = self.scratch_reader(source)
         return reader
 
+    def expect(self, sources: Iterable[str]) -> None:
+        """Be ready for sources: whether a call is logged by two is known only from when on both are."""
+        for source in sources:
+            if source not in self.readers:
+                self.reader(source)
+
     def scratch_reader(self, source: str) -> Reader:
         """A reader whose counters count for nothing: for looking around in a log."""
         reading = self.reading
-        return Reader(
+        reader = Reader(
             source, mappings=reading.mappings, format_name=reading.format_name, coverage=reading.coverage
         )
+        reader.pairing = Pairing(self.engine.policy.alerts.allowed_lateness)
+        return reader
+
+    def go_on(self, source: str, pairing: Pairing) -> None:
+        """Read on in a source where calls are open, which began in front of what counts."""
+        self.reader(source).pairing = pairing
+        self._goes_on = True
 
     def set_policy(self, policy: Policy) -> None:
         """Judge by another policy from here on."""
@@ -101,14 +129,34 @@ class Pipeline:
         return self.observe(self.reader(block.source).read(block, arrived_ns))
 
     def observe(self, events: list[AuditEvent]) -> Batch:
-        """Judge events that were read."""
+        """Judge events that were read. Whoever has done with the batch settles it."""
+        return self.judge(self.without_repeats(events))
+
+    def without_repeats(self, events: list[AuditEvent]) -> list[AuditEvent]:
+        """The events but for those of calls that another source has logged."""
+        if len(self.readers) < 2:
+            return events
+        return self._repeats.without(events, self.readers, self.engine.policy.alerts.allowed_lateness)
+
+    def judge(self, events: list[AuditEvent]) -> Batch:
+        """Judge events that are no repeats."""
+        if self._goes_on:
+            events = self._after_start(events)
         if self.reading.to_ns is not None or self.reading.from_ns is not None:
             events = self._within(events)
         if not events:
             return Batch()
         self._span(events)
         hits = self.engine.observe(events)
-        return Batch(events, hits, self.fold.add(hits) if hits else [])
+        return Batch(events, hits, self.fold.add(hits) if hits else [], self.engine.ended)
+
+    def _after_start(self, events: list[AuditEvent]) -> list[AuditEvent]:
+        """Leave out the ends of calls that began before the start: they only bring the windows up to date."""
+        warm = [event for event in events if isinstance(event, CallEnd) and event.uncounted]
+        if not warm:
+            return events
+        self.engine.warm(warm)
+        return [event for event in events if not (isinstance(event, CallEnd) and event.uncounted)]
 
     def _within(self, events: list[AuditEvent]) -> list[AuditEvent]:
         """Warm up on what lies before the span asked for, and leave out what lies behind it."""
@@ -197,9 +245,9 @@ def saved_events(
 ) -> Iterator[list[AuditEvent]]:
     """The events of saved logs as one timeline: by time, then order of the logs, then line.
 
-    A record without a time stands where the record before it stands. Raises SourceError at the end where a log is
-    broken, when all that can be read of all of them has been given. `before_block` is told offset and line of every
-    block before it is read, where there is only one log.
+    A record without a time stands where the record before it stands, and the end of a call where its line does.
+    Raises SourceError at the end where a log is broken, when all that can be read of all of them has been given.
+    `before_block` is told offset and line of every block before it is read, where there is only one log.
     """
     if len(logs) == 1:
         reader = pipeline.reader(logs[0].name)
@@ -228,8 +276,9 @@ def _keyed(
     try:
         for block in log.blocks():
             for event in reader.read(block):
-                if event.time_ns is not None:
-                    time = event.time_ns
+                at = logged_at(event)
+                if at is not None:
+                    time = at
                 yield time, number, event
     except SourceError as error:
         broken.append(error)  # the other logs go on

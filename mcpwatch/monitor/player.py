@@ -17,8 +17,9 @@ from typing import Final
 
 from mcpwatch.detection.enforcement import Enforcement
 from mcpwatch.detection.hit import Hit, Severity
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd, logged_at
 from mcpwatch.incidents.fold import Fold
+from mcpwatch.incidents.incident import incident_id
 from mcpwatch.monitor.monitor import Monitor
 from mcpwatch.monitor.pipeline import Batch, saved_events
 from mcpwatch.monitor.rewind import START, Checkpoint, Sums, counters_of, line_by_line
@@ -26,13 +27,15 @@ from mcpwatch.snapshot import RATE_MINUTES, ReplayRow
 from mcpwatch.sources.follow import SourceStatus
 from mcpwatch.sources.saved import SavedLog, open_saved
 from mcpwatch.text import SafeText
-from mcpwatch.times import MINUTE, SECOND
+from mcpwatch.times import MINUTE, SECOND, utc_day
 
 TICK_S: Final = 0.05
 CHUNK: Final = 4_000
 """Events taken in at once: the console waits no longer than that for an answer."""
 MAX_STORED_HITS: Final = 300_000
 FIRST_SPEED: Final = 10.0
+MAX_OPEN: Final = 100
+"""A replay begins anew only where no more calls than these are open: they are kept for each such place."""
 MAX_MARKS: Final = 20_000
 """Incidents that the timeline marks: of more the worst, of equals the first."""
 
@@ -51,7 +54,7 @@ class ReplayPlayer:
         self._logs: list[SavedLog] = []
         self._events: Iterator[AuditEvent] = iter(())
         self._ahead: AuditEvent | None = None
-        self._position = 0
+        self._position = self._given = 0
         self._checkpoints = [START]
         self._sums = [Sums.of(monitor)]
         self._counted: dict[str, Mapping[str, int]] = {}
@@ -205,14 +208,16 @@ class ReplayPlayer:
     def _note_block(self, offset: int, line: int | None) -> None:
         """Note a place to begin from, while surveying one log that can be read from anywhere."""
         reader = self.monitor.pipeline.reader(self._logs[0].name)
-        if self._logs[0].seekable and reader.events:
-            place = Checkpoint(self._read_to, reader.events, offset, line, counters_of(reader))
-            self._checkpoints.append(place)
+        if self._logs[0].seekable and self._given and reader.pairing.open <= MAX_OPEN:
+            counters, calls = counters_of(reader), reader.pairing.handed_over()
+            self._checkpoints.append(Checkpoint(self._read_to, self._given, offset, line, counters, calls))
 
     def _one_by_one(self, batches: Iterable[list[AuditEvent]]) -> Iterator[AuditEvent]:
         self._read_to = START.time_ns
+        self._given = 0
         for batch in batches:
             yield from batch
+            self._given += len(batch)
             newest = max(
                 (event.time_ns for event in batch if event.time_ns is not None), default=self._read_to
             )
@@ -248,7 +253,7 @@ class ReplayPlayer:
             self._ahead = next(self._events, None)
         checkpoints = len(self._checkpoints)
         while self._ahead is not None and len(events) < count and len(self._checkpoints) == checkpoints:
-            due = self._ahead.time_ns
+            due = logged_at(self._ahead)
             if until is not None and due is not None and due > until:
                 break
             events.append(self._ahead)
@@ -278,7 +283,7 @@ class ReplayPlayer:
             monitor.pipeline.engine.enforcement.clear()
             first = bisect_left(self._hit_positions, self._position)
             last = bisect_left(self._hit_positions, self._position + len(events))
-            monitor.absorb(Batch(batch.events, self._hits[first:last]))
+            monitor.absorb(Batch(batch.events, self._hits[first:last], ended=batch.ended))
         self._pass(events)
 
     def _pass(self, events: list[AuditEvent]) -> None:
@@ -299,6 +304,12 @@ class ReplayPlayer:
             if change.kind in ("opened", "severity"):
                 incident = change.incident
                 self._marks[incident.id] = (incident.first_ns, incident.severity)
+        for hit in batch.hits:
+            if hit.amends is not None and hit.severity < hit.amends:
+                name = incident_id(hit.rule, hit.subject, utc_day(hit.time_ns))
+                found = self.monitor.pipeline.fold.find(name)
+                if found is not None and name in self._marks:
+                    self._marks[name] = (found.first_ns, found.severity)
         if len(self._marks) > MAX_MARKS:
             worst = sorted(self._marks.items(), key=lambda item: (-item[1][1], item[1][0]))
             self._marks = dict(worst[: MAX_MARKS // 2])
@@ -309,9 +320,11 @@ class ReplayPlayer:
         if len(self._hits) + len(batch.hits) > MAX_STORED_HITS:
             self._hits = None
             return
-        places = {(event.source, event.offset): place for place, event in enumerate(events)}
+        places = _places(events)
         self._hits += batch.hits
-        self._hit_positions += [self._position + places[hit.source, hit.offset] for hit in batch.hits]
+        self._hit_positions += [
+            self._position + places[hit.source, hit.offset, hit.ended] for hit in batch.hits
+        ]
 
     def _publish(self) -> None:
         monitor = self.monitor
@@ -347,3 +360,14 @@ class ReplayPlayer:
             gaps=0,
             last_read_ns=None,
         )
+
+
+def _places(events: Iterable[AuditEvent]) -> dict[tuple[str, int, bool], int]:
+    """The places of events in a run, by what their hits say of them: source, offset, and whether a call ended."""
+    places: dict[tuple[str, int, bool], int] = {}
+    for place, event in enumerate(events):
+        ended = isinstance(event, CallEnd)
+        places[event.source, event.offset, ended] = place
+        if isinstance(event, CallEnd):
+            places[event.source, event.end_offset, ended] = place
+    return places

@@ -15,7 +15,7 @@ import yaml
 
 from mcpwatch.detection.hit import Hit, Severity, Subject
 from mcpwatch.detection.rule import Limit, Rule, RuleSet
-from mcpwatch.event import AuditEvent, Caller
+from mcpwatch.event import AuditEvent, CallEnd, Caller
 from mcpwatch.monitor.pipeline import Pipeline, saved_events
 from mcpwatch.policy.load import MAX_COUNT
 from mcpwatch.policy.model import Alerts
@@ -119,12 +119,18 @@ class _Incident:
         hits: Those at the limit that the rule has.
         peak: The highest of those that go by the rule's limit.
         fixed: There is one that goes by a limit that was set for such events.
+        severities: Of its hits.
     """
 
     hits: int = 0
     peak: int = 0
     fixed: bool = False
-    severity: Severity = Severity.LOW
+    severities: Counter[Severity] = field(default_factory=Counter)
+
+    @property
+    def severity(self) -> Severity:
+        """The highest of its hits."""
+        return max(+self.severities, default=Severity.LOW)
 
 
 @dataclass(slots=True)
@@ -162,6 +168,11 @@ class _Tally:
     def add(self, hit: Hit, event: AuditEvent | None) -> None:
         """Count a hit on an event."""
         incident = self._incidents.setdefault((hit.subject, hit.time_ns // DAY), _Incident())
+        if hit.amends is not None:
+            if incident.severities[hit.amends]:
+                incident.severities[hit.amends] -= 1
+                incident.severities[hit.severity] += 1
+            return
         if self._counting is None or hit.limit is not None:
             self._fixed += 1
             incident.fixed = True
@@ -171,7 +182,7 @@ class _Tally:
             if not self._fires(hit.peak, self._own):
                 return
         incident.hits += 1
-        incident.severity = max(incident.severity, hit.severity)
+        incident.severities[hit.severity] += 1
         caller: Caller | None = event.caller if event is not None else None
         fields = _fields_of(hit.subject, caller)
         if fields not in self._noise and len(self._noise) >= _MAX_CALLERS:
@@ -294,7 +305,7 @@ class Rates:
 
     def add(self, events: Sequence[AuditEvent], hits: Iterable[Hit]) -> None:
         """Count the hits on a run of events."""
-        self.events += len(events)
+        self.events += sum(not isinstance(event, CallEnd) for event in events)
         for event in events:
             time = event.time_ns
             if time is not None:
@@ -333,6 +344,7 @@ def rates(
     counted = Rates(rules, alerts, judged_by)
     try:
         for events in saved_events(logs, pipeline):
+            events = pipeline.without_repeats(events)
             counted.add(events, engine.observe(events))
             engine.enforcement.clear()  # nobody asks here what was confirmed
             if tell is not None:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, logged_at
+from mcpwatch.formats.pairing import Pairing
 from mcpwatch.formats.reader import Reader
 from mcpwatch.monitor.board import TIERS
 from mcpwatch.monitor.known import Known
@@ -26,6 +27,7 @@ class Checkpoint(NamedTuple):
         position: How many events come before it.
         offset, line: Of the first line to read.
         counters: The reader's counters there.
+        calls: The calls that are open there.
     """
 
     time_ns: int
@@ -33,9 +35,10 @@ class Checkpoint(NamedTuple):
     offset: int
     line: int | None
     counters: Mapping[str, int]
+    calls: Pairing
 
 
-START: Final = Checkpoint(-(1 << 62), 0, 0, 1, dict.fromkeys(COUNTERS, 0))
+START: Final = Checkpoint(-(1 << 62), 0, 0, 1, dict.fromkeys(COUNTERS, 0), Pairing())
 
 
 class Sums(NamedTuple):
@@ -79,6 +82,8 @@ def line_by_line(
     counted |= {log.name: start.counters for log in logs}
     for log in logs:
         reader = pipeline.reader(log.name)
+        if start is not START:
+            pipeline.go_on(log.name, start.calls.handed_over())
         for name, value in start.counters.items():
             setattr(reader, name, value)
     streams = [_events(log, pipeline.reader(log.name), start, counted) for log in logs]
@@ -121,6 +126,7 @@ def _keyed(number: int, events: Iterable[AuditEvent]) -> Iterator[tuple[int, int
     """A record without a time stands where the record before it stands."""
     time = 0
     for event in events:
-        if event.time_ns is not None:
-            time = event.time_ns
+        at = logged_at(event)
+        if at is not None:
+            time = at
         yield time, number, event

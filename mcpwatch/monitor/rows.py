@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from mcpwatch.detection.principal import describe, revocable
-from mcpwatch.event import AuditEvent, Caller, Flag
+from mcpwatch.event import AuditEvent, Caller, Flag, OwnLines
 from mcpwatch.formats.twice import said_twice
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.board import Record, SessionStats
@@ -28,6 +28,7 @@ _FLAGS: Final = {
     Flag.INFERRED_TIME: "no readable time: the arrival time stands in",
     Flag.FUTURE_TIME: "its time is in the future",
     Flag.UNTERMINATED: "last line, without a newline",
+    Flag.PAIRED_BY_ORDER: "the log names no calls: its end is the one that came next",
     Flag.DUPLICATE_KEYS: "it says something twice, and parsers differ in which counts:",
 }
 
@@ -170,9 +171,16 @@ def record_fields(record: Record) -> Iterator[tuple[str, SafeText]]:
 
 
 def raw_lines(event: AuditEvent, *, reveal: bool) -> tuple[SafeText, ...]:
-    """The record as it was logged: indented JSON, redacted unless `reveal`; the line as it is where it is no JSON."""
+    """The record as it was logged: indented JSON, redacted unless `reveal`; the line as it is where it is no JSON.
+
+    Of a call that is logged in two lines both.
+    """
     lines: list[bytes] = event.origin.lines
-    raw = lines[event.index] if event.index < len(lines) else b""
+    own = lines if isinstance(event.origin, OwnLines) else lines[event.index : event.index + 1]
+    return tuple(shown for raw in own for shown in _raw_line(raw, reveal=reveal))
+
+
+def _raw_line(raw: bytes, *, reveal: bool) -> tuple[SafeText, ...]:
     try:
         value = json.loads(raw[:200_000].decode("utf-8", "backslashreplace"), strict=False)
     except (ValueError, RecursionError):

@@ -39,15 +39,29 @@ class _RuleTally:
         self.seen: dict[tuple[Subject, tuple[str | None, ...]], tuple[Seen, Counter[int]]] = {}
 
     def add(self, hit: Hit, event: AuditEvent | None) -> None:
-        """Count a hit on an event."""
+        """Count a hit on an event; of an amendment only what it makes worse or better."""
+        if hit.amends is not None:
+            known = self._seen_of(hit, event) if event is not None else None
+            if known is not None:
+                worse = (hit.severity is Severity.CRITICAL) - (hit.amends is Severity.CRITICAL)
+                known[0].critical = max(known[0].critical + worse, 0)
+            return
         self.hits += 1
         self.peaks[hit.peak] += 1
         self.fixed += hit.limit is not None
         if len(self.incidents) < MAX_SUBJECTS:
             self.incidents.add(hash((hit.subject, hit.time_ns // DAY)))
             self.subjects.add(hash(hit.subject))
-        if event is None:
+        found = self._seen_of(hit, event) if event is not None else None
+        if found is None:
             return
+        seen, peaks = found
+        seen.hits += 1
+        seen.critical += hit.severity is Severity.CRITICAL
+        peaks[hit.peak] += 1
+
+    def _seen_of(self, hit: Hit, event: AuditEvent) -> tuple[Seen, Counter[int]] | None:
+        """What is counted of a caller and a tool; None where that is too much."""
         caller = event.caller
         values = (caller.key, caller.client, caller.session, caller.subject, caller.source_ip, event.tool)
         key = (hit.subject, values)
@@ -55,13 +69,10 @@ class _RuleTally:
         if found is None:
             # an id that is longer fits into no rule file, and must not fill the memory
             if len(self.seen) >= MAX_CALLERS or any(len(value or "") > _MAX_ID for value in values):
-                return
+                return None
             peaks: Counter[int] = Counter()
             found = self.seen[key] = (Seen(hit.subject, values, 0, 0, peaks), peaks)
-        seen, peaks = found
-        seen.hits += 1
-        seen.critical += hit.severity is Severity.CRITICAL
-        peaks[hit.peak] += 1
+        return found
 
 
 class Tally:

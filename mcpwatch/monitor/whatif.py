@@ -15,7 +15,7 @@ from mcpwatch.detection.case import What, Who
 from mcpwatch.detection.engine import Engine
 from mcpwatch.detection.hit import Severity
 from mcpwatch.detection.rule import RuleSet
-from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, Caller, Shape
+from mcpwatch.event import REFUSALS, REQUEST_KINDS, AuditEvent, CallEnd, Caller, Shape
 from mcpwatch.incidents.fold import Fold
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.pipeline import Pipeline, Reading, saved_events
@@ -203,10 +203,14 @@ def compare(logs: Sequence[SavedLog], old: Policy, new: Policy, rules: RuleSet, 
     broken = None
     try:
         for events in saved_events(logs, ours):
+            events = ours.without_repeats(events)
+            # the outcome of a call is written into its event when both have judged it
+            ours.judge(events)
+            batch = theirs.judge(events)
             for pipeline in (ours, theirs):
-                pipeline.observe(events)
                 pipeline.engine.enforcement.clear()
             differences.take(events)
+            batch.settle()
             after_events()
     except SourceError as error:
         broken = error  # what comes before the broken byte counts
@@ -276,6 +280,9 @@ class _Differences:
         for event in events:
             shape: Shape = event.shape
             request = shape.kind in REQUEST_KINDS
+            if isinstance(event, CallEnd):
+                self.refused_in_log += request and shape.status in REFUSALS
+                continue  # what policies say of a call does not hang on its outcome
             if request:
                 self.requests += 1
                 self.refused_in_log += shape.status in REFUSALS

@@ -11,7 +11,7 @@ from posixpath import dirname
 from typing import Final
 from urllib.parse import urlsplit
 
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd
 from mcpwatch.policy.edit import LONGEST_KEY, quoted, scalar
 from mcpwatch.policy.judge import Judge, ToolJudge
 from mcpwatch.policy.model import BUILT_IN, Policy, PolicyError, Tier, ToolPolicy
@@ -64,7 +64,7 @@ class ToolsSeen:
     """Calls of tools beyond the first thousand, or with names too long to list."""
 
     def add(self, event: AuditEvent) -> None:
-        """Take note of one event."""
+        """Take note of one event; a call that ends is one that was noted when it began."""
         succeeded = event.status == "success"
         if succeeded and event.key_id:
             self._add_key(event.key_id, event)
@@ -76,7 +76,7 @@ class ToolsSeen:
                 self.overlooked += 1
                 return
             tool = self.tools[event.tool] = ToolSeen()
-        tool.count += 1
+        tool.count += not isinstance(event, CallEnd) or event.before.tool is None
         if not succeeded:
             return
         tool.succeeded += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from mcpwatch.detection.enforcement import DisabledTool, Enforcement, Restriction
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd
 from mcpwatch.policy.model import Lockout, Policy, Revocation
 from mcpwatch.times import format_duration
 
@@ -144,8 +144,8 @@ class SavedSightings:
         last, ahead = self._last, self._ahead
         for event in events:
             time = event.time_ns
-            if time is None:
-                continue
+            if time is None or isinstance(event, CallEnd):
+                continue  # a call that ends has the time at which it began
             source = event.source
             before = last.get(source, time)
             if time < before - self._lateness:

@@ -25,7 +25,7 @@ from mcpwatch.documents.tree import DocumentError
 from mcpwatch.event import Flag
 from mcpwatch.filter import FilterError
 from mcpwatch.filter import parse as parse_filter
-from mcpwatch.formats.mapping import parse_mapping
+from mcpwatch.formats.mappingfile import parse_mapping
 from mcpwatch.formats.reader import Reader
 from mcpwatch.formats.twice import said_twice
 from mcpwatch.policy.load import parse as parse_policy

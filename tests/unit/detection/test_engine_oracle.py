@@ -26,7 +26,7 @@ from mcpwatch.detection.rule import (
     Threshold,
 )
 from mcpwatch.detection.rulefile import shipped
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd
 from mcpwatch.filter import parse
 from mcpwatch.formats.reader import Reader
 from mcpwatch.incidents.fold import Fold
@@ -183,12 +183,16 @@ def logs(*, wild: bool, most: int = 90) -> st.SearchStrategy[list[dict[str, Any]
 
 
 def window_hits(hits: list[Hit], events: list[AuditEvent], rules: RuleSet) -> list[Firing]:
-    places = {(event.source, event.offset): index for index, event in enumerate(events)}
+    places = {
+        (event.source, event.offset, isinstance(event, CallEnd)): index for index, event in enumerate(events)
+    }
     correlated = {rule.id for rule in rules if rule.correlation is not None}
     return sorted(
-        Firing(places[hit.source, hit.offset], hit.rule, hit.subject, hit.time_ns, hit.peak, hit.limit)
+        Firing(
+            places[hit.source, hit.offset, hit.ended], hit.rule, hit.subject, hit.time_ns, hit.peak, hit.limit
+        )
         for hit in hits
-        if hit.rule in correlated
+        if hit.rule in correlated and hit.amends is None
     )
 
 

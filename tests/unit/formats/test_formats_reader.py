@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mcpwatch.detection.engine import Engine
 from mcpwatch.event import OUTCOMES, AuditEvent, Flag
 from mcpwatch.formats.fields import ABSENT, BESIDE
-from mcpwatch.formats.mapping import FormatError
+from mcpwatch.formats.mappingfile import FormatError
 from mcpwatch.formats.reader import KEPT_EXAMPLES, Reader, lacking_fields, lacks_a_field
 from mcpwatch.incidents.export import dump, event_record
 from mcpwatch.policy.model import Policy, ToolPolicy

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpwatch.event import AuditEvent, Flag
-from mcpwatch.formats.mapping import FieldMap
+from mcpwatch.formats.mappingfile import parse_mapping
 from mcpwatch.formats.reader import Reader
 from mcpwatch.formats.transport import TRANSPORTS, Unwrapped, unwrap
 from mcpwatch.formats.twice import said_twice
@@ -105,6 +108,29 @@ def test_an_old_header_has_no_year_and_no_zone(header: bytes, server: str) -> No
     event = one(header + RECORD, NOW)
     assert (event.time_ns, event.flags) == (ns(STAMP), 0)
     assert one(header + TIMELESS).time_ns is None
+
+
+@pytest.mark.skipif(shutil.which("logger") is None, reason="no logger (util-linux) on this machine")
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--rfc5424"], "syslog 5424"),
+        (["--rfc5424=notime"], "syslog 5424"),
+        (["--rfc5424=notq,nohost"], "syslog 5424"),
+        (["--rfc3164"], "syslog 3164"),
+        (["--rfc3164", "--id=77"], "syslog 3164"),
+    ],
+)
+def test_what_logger_writes_is_unwrapped(options: list[str], name: str) -> None:
+    nowhere = ["--no-act", "--stderr", "--udp", "--server", "127.0.0.1"]
+    command = ["logger", *nowhere, "--tag", "mcp", *options, TIMELESS.decode()]
+    (line,) = subprocess.run(command, capture_output=True, check=True).stderr.splitlines()
+    reader = Reader("a")
+    (event,) = reader.read(Block("a", [line], 0, 1, written_ns=time.time_ns()))
+    assert (event.tool, reader.format_name) == ("file_read", f"{name} > native")
+    assert event.server is not None
+    assert event.server.endswith("mcp")
+    assert (event.time_ns is None) == (options == ["--rfc5424=notime"])
 
 
 @pytest.mark.parametrize(
@@ -225,12 +251,17 @@ def test_transports_in_transports_are_taken_off_up_to_three() -> None:
 
 
 def test_a_mapping_file_reads_inside_and_may_read_the_journals_own_fields() -> None:
-    inside = FieldMap("acme", {"tool": ("call.name",)})
+    inside = parse_mapping(
+        b"match: {call: {present: true}}\nfields: {tool: call.name}\n", "acme.yaml", "acme"
+    )
     line = HEADERS[0][0] + b'{"call":{"name":"t"}}'
     for reader in (Reader("a", mappings=[inside]), Reader("a", mappings=[inside], format_name="acme")):
         (event,) = reader.read(Block("a", [line], 0, 1))
         assert (event.tool, reader.format_name) == ("t", "syslog 5424 > acme")
-    own = FieldMap("units", {"tool": ("MCP_TOOL",), "timestamp": ("__REALTIME_TIMESTAMP",)})
+    own = parse_mapping(
+        b"match: {MCP_TOOL: {present: true}}\nfields: {tool: MCP_TOOL, timestamp: __REALTIME_TIMESTAMP}\n",
+        "units.yaml", "units",
+    )  # fmt: skip
     reader = Reader("a", mappings=[own])
     (event,) = reader.read(Block("a", [journal("called", MCP_TOOL="t")], 0, 1))
     assert (event.tool, reader.format_name, event.time_ns) == ("t", "units", ns(STAMP))

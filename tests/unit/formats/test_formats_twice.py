@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpwatch.event import AuditEvent, Flag
-from mcpwatch.formats.mapping import FieldMap
+from mcpwatch.formats.mappingfile import parse_mapping
 from mcpwatch.formats.reader import Reader
-from mcpwatch.formats.twice import KEYS, may_repeat, repeated_keys, said_twice
+from mcpwatch.formats.twice import KEYS, may_repeat, quoted, repeated_keys, said_twice
 from mcpwatch.sources.block import Block
 
 STAMP = '"timestamp":"2026-11-20T08:00:05.123456Z"'
@@ -79,10 +79,27 @@ def test_it_is_caught_in_what_a_record_travels_in_too() -> None:
 def test_it_is_caught_among_other_names_and_in_a_mapped_log() -> None:
     assert caught(one('{"toolName":"a","toolName":"b"}'))
     assert caught(one('{"ts":1,"toolName":"a","outcome":"ok","outcome":"denied"}'))
-    mapping = FieldMap("acme", {"tool": ("call.name",), "timestamp": ("t",)})
+    mapping = parse_mapping(
+        b"match: {call: {kind: object}}\nfields: {tool: call.name, timestamp: t}", "a", "acme"
+    )
     event = one('{"t":1,"call":{"name":"a"},"call":{"name":"b"}}', mappings=[mapping])
     assert (event.tool, caught(event)) == ("b", True)
     assert not caught(one('{"t":1,"call":{"name":"a"},"x":1}', mappings=[mapping]))
+
+
+def test_the_names_that_tell_how_a_record_is_read_must_not_stand_twice_either() -> None:
+    """Else a record could be passed over by one reader and be a call to the other."""
+    text = b"""
+match: {kind: [call, note]}
+fields: {tool: name, timestamp: t}
+variants:
+  - when: {level: debug}
+    ignore: true
+"""
+    mapping = parse_mapping(text, "a", "acme")
+    for forged in ('"kind":"note","kind":"call"', '"kind":"call","level":"debug","level":"info"'):
+        assert caught(one(f'{{"t":1,"name":"a",{forged}}}', mappings=[mapping]))
+    assert not caught(one('{"t":1,"name":"a","kind":"call","level":"info"}', mappings=[mapping]))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +180,7 @@ def test_the_quick_look_misses_nothing(pairs: list[tuple[str, str, str]]) -> Non
 @given(st.binary(max_size=80) | st.text(max_size=40).map(str.encode))
 def test_whatever_the_text_looking_never_raises(data: bytes) -> None:
     repeated_keys(data.decode("utf-8", "replace"))
-    may_repeat(data, KEYS)
+    may_repeat(data, quoted(KEYS))
 
 
 @pytest.mark.parametrize("depth", [500, 200_000])
