@@ -207,8 +207,8 @@ MAPPING_KEYS: Final[dict[str, str]] = {
     "variants": "Other ways of reading for some records, [see below](#variants).",
     "pair": "Paths whose values the start and the end of a call have in common, or that differ in name: "
     "`[[id, tool_use_id]]`.",
-    "pair_by": "`id` (default): they name the call. `order`: they do not, and the oldest open call with the same "
-    "values is meant.",
+    "pair_by": "`id` (default): they name the call. `order`: they do not; of several open calls with the same values "
+    "the times tell which one ended, or its outcome stays `unknown`.",
     "lacks": "`time`, `tool`, `params`, `client`, `status` or `duration` -> what to switch on so that the product "
     "logs it; `inspect` says it.",
     "settings": "Recommended settings of the product, as Markdown.",

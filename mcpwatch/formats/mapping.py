@@ -34,7 +34,7 @@ class Reading(NamedTuple):
     Attributes:
         phase: Which half of a call it is; None for a whole one.
         pair_key: What both halves have in common.
-        by_order: They have nothing in common that tells them from others: the oldest open call is meant.
+        by_order: They have nothing in common that tells them from others.
         word: The word for the outcome, where there is one and nothing is known of it.
     """
 

@@ -17,6 +17,11 @@ MAX_OPEN: Final = 10_000
 MAX_BYTES: Final = 16 << 20
 """Most bytes of raw lines that open calls hold on to."""
 
+NEAR_NS: Final = 3_000_000
+"""How far a start may be from where its end and its duration put it: logs write milliseconds."""
+GHOST_NS: Final = 10 * MINUTE
+"""For how long after its start the end of a call that was given up is still reckoned with, ns."""
+
 _CACHED_SHAPES: Final = 4_096
 
 
@@ -42,13 +47,15 @@ class _Over:
     """Calls of one name that are over.
 
     Attributes:
-        given_up: How many ends may still come that add nothing.
+        given_up: How many ends may still come that add nothing,
+        begun_ns: and when the newest of their calls began.
         ended: Outcome of the newest that ended, None if none did,
         ended_ns: and the time of its end.
     """
 
     tool: str | None
     given_up: int = 0
+    begun_ns: int | None = None
     ended: str | None = None
     ended_ns: int | None = None
 
@@ -58,6 +65,10 @@ class Pairing:
 
     An end is of a start if its time is at most the lateness away from the start's; where one of them has no time, the
     order of the lines is all there is. What becomes of a line depends on the lines before it and on nothing else.
+
+    Where nothing names the call and several are open, the end is of the one that began as long before it as it says
+    that it lasted. Where that does not tell, the outcome is withheld, from this call and from all others until none
+    is open any more: who holds a slow call open must not give the outcome of one call to another.
 
     Bounded: at most `MAX_OPEN` calls and `MAX_BYTES`, the oldest are given up; and each that the log has left behind
     by twice the lateness is.
@@ -77,6 +88,7 @@ class Pairing:
         self._previous: int | None = None
         self._open: OrderedDict[int, _Open] = OrderedDict()
         self._waiting: dict[int, list[_Open]] = {}
+        self._mixed: set[int] = set()
         self._over: OrderedDict[int, _Over] = OrderedDict()
         self._shapes: dict[tuple[str, str | None, str], Shape] = {}
 
@@ -92,11 +104,12 @@ class Pairing:
 
         Args:
             key: What the start and the end of a call have in common.
-            by_order: The key names no single call: of those open the oldest is meant.
+            by_order: The key names no single call.
 
         Returns:
             For a start its event, with outcome `unknown`. For an end a `CallEnd`, where its start is known and in
-            time; the event itself, begun as long before as it lasted, where no start is known and it names a tool;
+            time, with outcome `unknown` if it cannot be told which call ended; the event itself, begun as long before
+            as it lasted, where no start is known and it names a tool;
             None where it adds nothing.
         """
         # ids may be as long as a line, and are remembered when the call is over
@@ -122,6 +135,7 @@ class Pairing:
             mine = _Open(number, each.name, copy.copy(each.event), each.size, counted=False)
             other._open[number] = mine
             other._waiting.setdefault(each.name, []).append(mine)
+        other._mixed = set(self._mixed)
         other._over = OrderedDict((name, copy.copy(over)) for name, over in self._over.items())
         return other
 
@@ -154,14 +168,41 @@ class Pairing:
             if apart > self._lateness:
                 self._give_up(opened)
                 continue
+            if by_order:
+                named = self._told_by_times(waiting, event)
+                if named is None and (len(waiting) > 1 or self._has_ghost(name, time)):
+                    self._mixed.add(name)
+                if named is None and name in self._mixed:
+                    event.status, event.error, event.duration_ms = "unknown", None, None
+                opened = named or opened
+            else:
+                self._remember(name, _Over(opened.event.tool, ended=event.status or "unknown", ended_ns=time))
             self._forget(opened)
-            if not by_order:
-                self._remember(name, _Over(opened.event.tool, 0, event.status or "unknown", time))
             return self._joined(opened, event, by_order)
         over = self._over.get(name)
         if over is not None and self._adds_nothing(over, event):
             return None
         return self._alone(event)
+
+    def _told_by_times(self, waiting: list[_Open], end: AuditEvent) -> _Open | None:
+        """The call that began as long before an end as that says it lasted, if it is one and no other is as near."""
+        if end.time_ns is None or end.duration_ms is None or end.flags & Flag.INFERRED_TIME:
+            return None
+        began = end.time_ns - round(end.duration_ms * 1_000_000)
+        apart = [
+            (abs(each.event.time_ns - began), each)
+            for each in waiting
+            if each.event.time_ns is not None and not each.event.flags & Flag.INFERRED_TIME
+        ]
+        near = [(by, each) for by, each in apart if by <= 2 * NEAR_NS]
+        return near[0][1] if len(near) == 1 and near[0][0] <= NEAR_NS else None
+
+    def _has_ghost(self, name: int, time_ns: int | None) -> bool:
+        """Whether an end may be that of a call that was given up."""
+        over = self._over.get(name)
+        if over is None or not over.given_up:
+            return False
+        return over.begun_ns is None or time_ns is None or time_ns - over.begun_ns <= GHOST_NS
 
     def _adds_nothing(self, over: _Over, event: AuditEvent) -> bool:
         """Whether an end is that of a call which is over: who can choose ids must not hide a call behind another."""
@@ -187,7 +228,8 @@ class Pairing:
         start = opened.event
         names = start.tool is not None or end.tool is None
         lasted = end.duration_ms if end.duration_ms is not None else start.duration_ms
-        known = not (start.flags | end.flags) & Flag.INFERRED_TIME
+        told = not by_order or end.status != "unknown"
+        known = told and not (start.flags | end.flags) & Flag.INFERRED_TIME
         if lasted is None and known and start.time_ns is not None and end.time_ns is not None:
             lasted = max(end.time_ns - start.time_ns, 0) / 1_000_000
         flags = start.flags | (end.flags & ~TIME_FLAGS)
@@ -259,6 +301,7 @@ class Pairing:
         self.unended += 1
         over = self._over.get(opened.name) or _Over(opened.event.tool)
         over.given_up += 1
+        over.begun_ns = opened.event.time_ns
         self._remember(opened.name, over)
 
     def _forget(self, opened: _Open) -> None:
@@ -266,6 +309,7 @@ class Pairing:
         waiting.remove(opened)
         if not waiting:
             del self._waiting[opened.name]
+            self._mixed.discard(opened.name)
         self._drop(opened)
 
     def _drop(self, opened: _Open) -> None:

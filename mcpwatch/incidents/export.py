@@ -10,7 +10,7 @@ from mcpwatch.detection.case import Found
 from mcpwatch.detection.feeds import network_of
 from mcpwatch.detection.principal import describe
 from mcpwatch.detection.rule import CHECK_NAMES
-from mcpwatch.event import AuditEvent, CallEnd
+from mcpwatch.event import AuditEvent, CallEnd, Flag
 from mcpwatch.incidents.fold import Change
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.policy.model import Alerts
@@ -122,6 +122,7 @@ def event_record(
         "offset": event.offset,
         "end_line": end.end_line if end is not None else None,
         "end_offset": end.end_offset if end is not None else None,
+        "by_order": True if event.flags & Flag.PAIRED_BY_ORDER else None,
         "checks": checks,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -111,9 +111,6 @@ def test_one_file_of_all_that_a_server_writes_is_read_line_by_line(tmp_path: Pat
     assert Counter(replayed(home, [log]).calls(log.name)) == expected
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ends are matched in the order of the starts, whatever else may tell them"
-)
 async def test_of_two_calls_at_once_the_one_that_failed_is_no_success(tmp_path: Path) -> None:
     """The logs have no ids: whoever holds a slow call open must not be able to pass its outcome on to another."""
     port, flag = free_port(), tmp_path / "go-on"

@@ -85,13 +85,16 @@ def _logs(draw: st.DrawFn) -> list[Line]:
     return lines
 
 
-def plainly(lines: list[Line]) -> list[int | None]:
-    """The start that each end is of, by definition; None where there is none.
+def plainly(lines: list[Line]) -> list[tuple[int | None, bool | None]]:
+    """The start that each end is of, by definition, None where there is none; and whether its outcome can be told.
 
-    Of an id it is the newest start, of an order the oldest; one that an end comes too late for is given up.
+    Of an id it is the newest start, of an order the oldest; one that an end comes too late for is given up. Of an
+    order the outcome can be told while no two calls were open at once and none was given up (True), and surely not
+    where several are open (False).
     """
-    said: list[int | None] = []
+    said: list[tuple[int | None, bool | None]] = []
     gone: set[int] = set()
+    clean = True
     for number, line in enumerate(lines):
         starts = [at for at in range(number) if (lines[at].phase, lines[at].key) == ("start", line.key)]
         waiting = [at for at in (starts if line.by_order else starts[-1:]) if at not in gone]
@@ -101,7 +104,11 @@ def plainly(lines: list[Line]) -> list[int | None]:
             late = too_old.index(False) if False in too_old else len(waiting)
             found = next(iter(waiting[late:]), None)
             gone.update(waiting[:late], waiting[late : late + 1])
-        said.append(found)
+            several = line.by_order and len(waiting[late:]) > 1
+            clean = clean and not (line.by_order and (late or several))
+            said.append((found, False if several else True if clean or not line.by_order else None))
+        else:
+            said.append((None, None))
     return said
 
 
@@ -110,7 +117,7 @@ def plainly(lines: list[Line]) -> list[int | None]:
 def test_an_end_is_of_the_start_that_it_is_by_definition(lines: list[Line]) -> None:
     """By id the newest start of that id, by order the oldest that is open, at most the lateness away."""
     pairing = Pairing(LATENESS)
-    for number, (line, expected) in enumerate(zip(lines, plainly(lines), strict=True)):
+    for number, (line, (expected, told)) in enumerate(zip(lines, plainly(lines), strict=True)):
         kind = None if line.tool else "request"
         made = event(line.at, number + 1, tool=line.tool, status=line.status, event=kind)
         found = pairing.take(made, line.phase, (line.key,), by_order=line.by_order)
@@ -121,7 +128,9 @@ def test_an_end_is_of_the_start_that_it_is_by_definition(lines: list[Line]) -> N
         else:
             call = ended(found)
             assert (call.line, call.end_line) == (expected + 1, number + 1)
-            assert call.status == line.status
+            assert call.status in (
+                (line.status,) if told else ("unknown",) if told is False else (line.status, "unknown")
+            )
             assert bool(call.flags & Flag.PAIRED_BY_ORDER) is line.by_order
             assert call.time_ns == T0 + lines[expected].at * SECOND
 
@@ -322,3 +331,36 @@ def test_ends_without_starts_leave_nothing() -> None:
     pairing = Pairing(LATENESS)
     assert [end(pairing, str(number)) for number in range(500)] == [None] * 500
     assert (pairing.open, pairing.unended, len(pairing._over)) == (0, 0, 0)
+
+
+def test_who_holds_a_slow_call_open_does_not_give_its_outcome_to_another() -> None:
+    """A slow call begins, another begins and is denied, the slow one ends well: nothing says which is which."""
+    pairing = Pairing(LATENESS)
+    begin(pairing, at=0, by_order=True)
+    begin(pairing, at=1, by_order=True)
+    first = ended(end(pairing, at=2, by_order=True, status="denied", error="access denied"))
+    second = ended(end(pairing, at=3, by_order=True, status="success"))
+    assert [(call.status, call.error, call.duration_ms) for call in (first, second)] == [
+        ("unknown", None, None)
+    ] * 2
+    begin(pairing, at=4, by_order=True)
+    assert ended(end(pairing, at=5, by_order=True, status="success")).status == "success"
+
+
+def test_of_calls_at_once_the_one_that_began_as_long_before_as_it_lasted_is_meant() -> None:
+    pairing = Pairing(LATENESS)
+    slow = begin(pairing, at=0, by_order=True)
+    quick = begin(pairing, at=1, by_order=True)
+    first = ended(end(pairing, at=1.25, by_order=True, status="denied", duration_ms=249.2))
+    second = ended(end(pairing, at=3, by_order=True, status="success", duration_ms=3_000.0))
+    assert (first.start, first.status) == (quick, "denied")
+    assert (second.start, second.status) == (slow, "success")
+
+
+def test_the_end_of_a_call_that_was_given_up_is_not_that_of_the_next() -> None:
+    pairing = Pairing(LATENESS)
+    begin(pairing, at=0, by_order=True)
+    begin(pairing, at=200, by_order=True)
+    assert ended(end(pairing, at=201, by_order=True, status="success")).status == "unknown"
+    begin(pairing, at=1_000, by_order=True)
+    assert ended(end(pairing, at=1_001, by_order=True, status="success")).status == "success"
