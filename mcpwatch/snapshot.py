@@ -82,6 +82,14 @@ class SourceRow:
     """Who is connected, of a source that others send to."""
     last_record_ns: int | None = None
     """The newest record's own time, as far as it was seen live."""
+    formats: tuple[tuple[SafeText, int], ...] = ()
+    """The formats met, (name, records), those with most first; `format` is the first of them."""
+    reasons: tuple[tuple[SafeText, int], ...] = ()
+    """Why lines were not understood, (reason, lines), the most frequent first."""
+    open_calls: int = 0
+    """Calls that began and have not ended."""
+    unended_calls: int = 0
+    """Calls whose end did not come in time: their outcome stays unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,8 @@ class EventRow:
     facts: AuditEvent
     """For the filter only; never drawn."""
     targets: tuple[Target, ...]
+    open: bool = False
+    """A call whose end, a line of its own, was not read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from mcpwatch.cli.inspected import FormatFound, Inspection, inspect_log, unknown_records
+from mcpwatch.cli.inspected import FormatFound, Inspection, can_be_suggested, inspect_log, unknown_records
 from mcpwatch.cli.options import json_option, log_options, reading
 from mcpwatch.errors import Unusable
-from mcpwatch.formats.mapping import NOTHING_KNOWN
+from mcpwatch.event import AuditEvent
+from mcpwatch.formats.reader import NotUnderstood
 from mcpwatch.formats.suggest import suggest
 from mcpwatch.incidents.export import dump
 from mcpwatch.monitor.pipeline import Reading
+from mcpwatch.monitor.rows import detail_of
 from mcpwatch.sources.saved import open_saved
-from mcpwatch.text import safe
+from mcpwatch.text import safe, safe_id
+from mcpwatch.times import iso
 
 EXAMPLES_SHOWN: Final = 20
+_EXAMPLES_OF_EACH: Final = 5
 WIDTH: Final = 80
 _WORDS_SHOWN: Final = 8
 
@@ -79,7 +84,8 @@ def _suggest(files: list[Path], how: Reading) -> None:
     unknown = unknown_records(log, how)
     if not unknown.records:
         raise Unusable(
-            f"{safe(log.name)}: no JSON or logfmt records in it that no format knows; nothing to suggest"
+            f"{safe(log.name)}: no JSON or logfmt records in it that no format knows; nothing to suggest; for other "
+            "text see `shape: text` in docs/formats.md"
         )
     name = "".join(
         sign if sign.isalnum() and sign.isascii() else "-" for sign in Path(files[0].name).stem
@@ -143,10 +149,12 @@ def _tell(found: Inspection, limit: int | None) -> None:
     reader = found.reader
     read = reader.understood + reader.not_understood
     share = f", {100 * reader.understood // read}% understood" if read else ""
-    click.echo(f"{safe(found.log.name)}: {reader.format_name}{share}")
+    main = reader.format_name if found.formats else "no known format"
+    click.echo(f"{safe(found.log.name)}: {main}{share}")
     _say(
-        f"{reader.lines} lines = {reader.understood} understood + {reader.not_understood} not understood + "
-        f"{reader.blank} blank + {reader.repeated} repeated + {reader.joined} joined"
+        f"{reader.lines} {_plural(reader.lines, 'line')} = {reader.understood} understood + "
+        f"{reader.not_understood} not understood + {reader.blank} blank + {reader.repeated} repeated + "
+        f"{reader.joined} joined"
     )
     if reader.bad_utf8:
         _say(f"{reader.bad_utf8} lines with bad UTF-8, shown as \\xNN")
@@ -154,19 +162,20 @@ def _tell(found: Inspection, limit: int | None) -> None:
         _tell_format(one, found.words(one.name), advised=bool(one.events) or not reader.events)
     without = reader.pairing.unended + reader.pairing.open
     if without:
-        _say(f"{without} {_plural(without, 'call')} without an end: their outcome is unknown")
+        whose = "its" if without == 1 else "their"
+        _say(f"{without} {_plural(without, 'call')} without an end: {whose} outcome is unknown")
     lost = reader.fragments.given_up + reader.fragments.open
     if lost:
         _say(f"{lost} {_plural(lost, 'record')} in pieces without the last one")
     if reader.not_understood:
         _tell_not_understood(found, limit)
-    if (
-        any(one.name.endswith("generic") for one in found.formats)
-        or "no field of it is known" in reader.reasons
-    ):
+    if can_be_suggested(found):
         click.echo()
         _say("to write a first mapping file for records that no format knows:")
         _say("mcpwatch inspect FILE --suggest", 4)
+    elif reader.not_understood and not reader.understood:
+        click.echo()
+        _say("to have other text read, write a mapping file with `shape: text` (docs/formats.md)")
 
 
 def _tell_format(one: FormatFound, words: dict[str, int], *, advised: bool) -> None:
@@ -192,11 +201,19 @@ def _tell_format(one: FormatFound, words: dict[str, int], *, advised: bool) -> N
     _say(", ".join(parts), 4)
     for name, have, of in one.coverage if one.events else ():
         # rounded down: what one call lacks is not in all of them
-        missing = f"   missing in {of - have} of {of}" if have < of else ""
+        missing = f"   {_what(one, name)}missing in {of - have} of {of}" if have < of else ""
         click.echo(f"      {name:22} {100 * have // of:3}%{missing}")
     if one.events:
         outcomes = sorted((+one.outcomes).items(), key=lambda item: (-item[1], item[0]))
         _say("outcomes: " + ", ".join(f"{name} {count}" for name, count in outcomes), 4)
+    if one.first is not None:
+        _say(f"first call: {_as_read(one.first)}", 4)
+    if one.nameless:
+        _say(
+            f"{one.nameless} of {one.events} {_plural(one.events, 'event')} without client, key, session, user or "
+            "address: rules go by callers, and pass them over",
+            4,
+        )
     if words:
         listed = ", ".join(
             f"{safe(word, 40)} ({count})" for word, count in list(words.items())[:_WORDS_SHOWN]
@@ -216,7 +233,7 @@ def _tell_not_understood(found: Inspection, limit: int | None) -> None:
     for reason, count in reader.reasons.most_common():
         _say(f"{count} x {safe(reason, 400)}", 4)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    shown = list(reader.examples)[-limit:] if limit is not None else list(reader.examples)
+    shown = _newest(list(reader.examples), limit) if limit is not None else list(reader.examples)
     for item in shown:
         place = f"line {item.line}" if item.line is not None else f"byte {item.offset}"
         text = f"    {place}: {item.head}"
@@ -225,8 +242,39 @@ def _tell_not_understood(found: Inspection, limit: int | None) -> None:
         click.echo(f"    ... and {reader.not_understood - len(shown)} more (--all lists the newest 200)")
 
 
-def _could_be_mapped(reason: str) -> bool:
-    return reason.endswith(NOTHING_KNOWN)
+def _newest(examples: list[NotUnderstood], limit: int) -> list[NotUnderstood]:
+    """The newest, few of each reason: one that has many must not hide the others."""
+    seen: Counter[str] = Counter()
+    found = []
+    for item in reversed(examples):
+        seen[item.reason] += 1
+        if seen[item.reason] <= _EXAMPLES_OF_EACH:
+            found.append(item)
+    return found[:limit][::-1]
+
+
+def _what(one: FormatFound, name: str) -> str:
+    """Which of tool and parameters it is that is missing, where it is always the same one."""
+    lacking = [part for part in ("tool", "params") if one.lacking[part]]
+    if name != "tool and parameters" or len(lacking) != 1:
+        return ""
+    return "tool " if lacking == ["tool"] else "parameters "
+
+
+def _as_read(event: AuditEvent) -> str:
+    """A call as it was read, for whoever knows the log: a wrong unit, place or word shows at once."""
+    took = f"{event.duration_ms:,.6g} ms" if event.duration_ms is not None else None
+    who = {"key": event.key_id, "client": event.client_id, "user": event.subject, "session": event.session_id}
+    parts = [
+        iso(event.time_ns) if event.time_ns is not None else "no time",
+        safe(event.tool, 60) if event.tool is not None else "no tool",
+        safe(detail_of(event.params, None), 80) or None,
+        event.status or "unknown",
+        took,
+        *(f"{name} {safe_id(value, 40)}" for name, value in who.items() if value),
+        f"from {safe(event.source_ip, 60)}" if event.source_ip else None,
+    ]
+    return ", ".join(part for part in parts if part is not None)
 
 
 def _say(text: str, indent: int = 2) -> None:

@@ -11,7 +11,7 @@ from mcpwatch.event import AuditEvent, CallEnd
 from mcpwatch.formats.fields import FIVE_FIELDS
 from mcpwatch.formats.keyvalue import decoded, logfmt
 from mcpwatch.formats.lenient import parse_json
-from mcpwatch.formats.mapping import Mapping
+from mcpwatch.formats.mapping import NOTHING_KNOWN, Mapping
 from mcpwatch.formats.reader import Reader, lacking_fields
 from mcpwatch.formats.sample import MAX_RECORDS
 from mcpwatch.formats.shipped import shipped_mapping, shipped_names
@@ -38,6 +38,8 @@ class FormatFound:
         events: What they gave; the end of a call is none of its own.
         calls: How many of the events are tool calls.
         outcomes: How the events ended.
+        nameless: Events that say nothing of who it was, not even an address: no rule that goes by callers sees them.
+        first: The first tool call, as it was read.
     """
 
     name: str
@@ -47,6 +49,8 @@ class FormatFound:
     events: int = 0
     calls: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    nameless: int = 0
+    first: AuditEvent | None = None
     _lacking_in_calls: Counter[str] = field(default_factory=Counter)
     _lacking_in_others: Counter[str] = field(default_factory=Counter)
 
@@ -77,11 +81,17 @@ class FormatFound:
         """Count an event; one that ends a call takes the place of that call's start."""
         if isinstance(event, CallEnd):
             self._count(event.start, -1)
+            if self.first is event.start:
+                self.first = event
+        elif self.first is None and event.event == "tool_call":
+            self.first = event
         self._count(event, 1)
 
     def _count(self, event: AuditEvent, count: int) -> None:
         self.events += count
         self.outcomes[event.status or "unknown"] += count
+        named = event.session_id or event.client_id or event.key_id or event.subject or event.source_ip
+        self.nameless += count * (not named)
         called = event.event == "tool_call"
         self.calls += count * called
         lacking = self._lacking_in_calls if called else self._lacking_in_others
@@ -241,6 +251,19 @@ def unknown_records(log: SavedLog, how: Reading) -> Unknown:
             break
     most = max(found, key=lambda shape: len(found[shape]))
     return Unknown(*most, found[most])
+
+
+def can_be_suggested(found: Inspection) -> bool:
+    """Whether there are records of which `unknown_records` makes something, as far as kept lines show.
+
+    A kept line that was cut may no longer be whole JSON, but begins as such.
+    """
+    if any(one.name.rpartition(BETWEEN)[2] == _GENERIC for one in found.formats):
+        return True
+    heads = [item.head.encode() for item in found.reader.examples]
+    return any(reason.endswith(NOTHING_KNOWN) for reason in found.reader.reasons) or any(
+        _record(head)[1] is not None for head in heads
+    )
 
 
 def _generic(reader: Reader) -> int:

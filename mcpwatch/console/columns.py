@@ -86,6 +86,11 @@ def _duration(row: EventRow, _local: bool) -> Span:
     return (f"{ms / 1000:,.1f} s" if ms >= 10_000 else f"{ms:,.0f} ms"), "dim"
 
 
+def _status(row: EventRow, _local: bool) -> Span:
+    """The outcome; a call whose end is missing has none yet, which is not the same as one that its log leaves out."""
+    return ("no end", "dim") if row.open else STATUS_WORDS.get(row.status, ("unknown", "dim"))
+
+
 def _hit(row: EventRow, _local: bool) -> Span:
     return severity_chip(row.worst) if row.worst is not None else ("    ", "text")
 
@@ -120,7 +125,7 @@ EVENTS: Final[tuple[Column[EventRow], ...]] = (
     Column("CLIENT", 10, lambda r, _: (r.client or "-", "dim"), grow=1, wide=135),
     Column("TOOL", 12, lambda r, _: (r.tool, "bold" if r.worst is not None else "text"), grow=1),
     Column("DETAIL", 12, lambda r, _: (r.detail, "text"), grow=7),
-    Column("STATUS", 7, lambda r, _: STATUS_WORDS.get(r.status, ("unknown", "dim"))),
+    Column("STATUS", 7, _status),
     Column("TOOK", 8, _duration, "right", wide=90),
     Column("HIT", 4, _hit),
     Column("WHY", 10, lambda r, _: (r.note, "text"), grow=3, wide=60),

@@ -6,9 +6,10 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import date
 from typing import Any, Final, NoReturn
+
+from msgspec.structs import replace
 
 from mcpwatch.documents.tree import Node, NodeError, quote
 from mcpwatch.text import SafeText, safe

@@ -11,10 +11,12 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import yaml
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcpwatch.errors import Unusable
 from mcpwatch.text import safe
@@ -33,8 +35,7 @@ _TAGS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class Node(Struct, frozen=True, eq=False, gc=False):
     """One value of the file, and where it stands.
 
     Attributes:
@@ -129,25 +130,28 @@ class _TreeBuilder:
 
     def take(self, event: Any) -> None:
         """Take the next event; raises `NodeError` where a cap is exceeded."""
-        mark = event.start_mark
-        line = bisect_left(self._newlines, mark.index) + 1
-        if isinstance(event, yaml.DocumentStartEvent):
+        kind = event.__class__
+        if kind is yaml.ScalarEvent:
+            self._add(event, _text_node(event, self._line(event)))
+        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+            if len(self._open) >= MAX_DEPTH:
+                raise NodeError(self._line(event), f"nested more than {MAX_DEPTH} levels deep")
+            self._open.append((event, []))
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            self._close(event)
+        elif kind is yaml.AliasEvent:
+            self._alias(event, self._line(event))
+        elif kind is yaml.DocumentStartEvent:
             self._documents += 1
             if self._documents > 1:
-                raise NodeError(line, "a second document starts here: the file must be one document")
-        elif isinstance(event, yaml.DocumentEndEvent):
-            if event.explicit:
-                self.end = mark.index
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event, line)
-        elif isinstance(event, yaml.ScalarEvent):
-            self._add(event, _text_node(event, line))
-        elif isinstance(event, yaml.CollectionStartEvent):
-            if len(self._open) >= MAX_DEPTH:
-                raise NodeError(line, f"nested more than {MAX_DEPTH} levels deep")
-            self._open.append((event, []))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._close(event)
+                raise NodeError(
+                    self._line(event), "a second document starts here: the file must be one document"
+                )
+        elif kind is yaml.DocumentEndEvent and event.explicit:
+            self.end = event.start_mark.index
+
+    def _line(self, event: Any) -> int:
+        return bisect_left(self._newlines, event.start_mark.index) + 1
 
     def _alias(self, event: Any, line: int) -> None:
         self._aliases += 1
@@ -172,11 +176,12 @@ class _TreeBuilder:
 
     def _close(self, event: Any) -> None:
         start, children = self._open.pop()
-        line = bisect_left(self._newlines, start.start_mark.index) + 1
-        is_map = isinstance(start, yaml.MappingStartEvent)
+        line = self._line(start)
+        is_map = start.__class__ is yaml.MappingStartEvent
         pairs = tuple(zip(children[::2], children[1::2], strict=True)) if is_map else ()
         _check_keys(pairs)
-        self._nodes -= sum(child.size for child in children)  # _add counts them again as part of the node
+        inside = sum([child.size for child in children])
+        self._nodes -= inside  # _add counts them again as part of the node
         node = Node(
             "map" if is_map else "list",
             line,
@@ -186,17 +191,17 @@ class _TreeBuilder:
             odd=_oddity(start, line),
             items=() if is_map else tuple(children),
             pairs=pairs,
-            size=1 + sum(child.size for child in children),
+            size=1 + inside,
         )
         self._add(start, node)
 
 
 def _oddity(event: Any, line: int) -> str:
-    if event.tag is not None and event.tag != "!":
-        if event.tag not in _TAGS:
-            raise NodeError(line, f"unknown tag {quote(event.tag)}: write the value without a tag")
-        return "tagged"
-    return "anchored" if event.anchor is not None else "tagged" if event.tag is not None else ""
+    if event.tag is None or event.tag == "!":
+        return "anchored" if event.anchor is not None else "" if event.tag is None else "tagged"
+    if event.tag not in _TAGS:
+        raise NodeError(line, f"unknown tag {quote(event.tag)}: write the value without a tag")
+    return "tagged"
 
 
 def _text_node(event: Any, line: int) -> Node:

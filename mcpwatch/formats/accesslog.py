@@ -33,7 +33,10 @@ _NCSA: Final = re.compile(
 _UVICORN: Final = re.compile(rf"{_QUOTED} (?P<status>\d{{3}})(?: [A-Za-z][A-Za-z' -]{{0,40}})?")
 _UVICORN_MARK: Final = ' - "'
 _MAX_BEFORE: Final = 224
-_NOT_BEFORE: Final = re.compile(r"[\"'{}=]")
+_NOT_BEFORE: Final = re.compile(r"[\"'{}=]|[A-Za-z]/[A-Za-z]")
+_MAX_WORDS: Final = (
+    4  # of a time, a level, a logger and a process; more is a message, which may quote anybody
+)
 _CLIENT: Final = re.compile(
     r"(?:[0-9A-Fa-f.:]{2,64}:\d{1,5})?", re.ASCII
 )  # a socket without an address has none
@@ -50,15 +53,16 @@ _ADDED: Final = (
     ("referer", '", referrer: "'),
 )  # fmt: skip
 _ZONE: Final = re.compile(r'(?:by zone|zone) "([^"]{1,128})"')
+# as nginx begins these messages: anywhere else it may be the name of a file that somebody asked for
 _CAUSES: Final = (
-    ("limited", re.compile(r"limiting (?:requests|connections)\b")),
+    ("limited", re.compile(r"limiting (?:requests|connections)\b(?!, dry run)")),
     ("delayed", re.compile(r"delaying request\b")),
     ("forbidden", re.compile(r"access forbidden by rule\b")),
     ("login", re.compile(
-        r'no user/password was provided for basic authentication'
-        r'|user "[^"]{0,255}"(?:: password mismatch| was not found in )'
+        r'no user/password was provided for basic authentication|user ".*"(?:: password mismatch| was not found in )'
     )),
 )  # fmt: skip
+_CLIENT_MARK: Final = ", client: "
 
 
 def accesslog(text: bytes) -> list[dict[str, Any]] | None:
@@ -98,7 +102,7 @@ def _uvicorn(line: str) -> dict[str, Any] | None:
         return None
     before, _, client = line[:mark].rpartition(" ")
     found = _UVICORN.fullmatch(line, mark + len(_UVICORN_MARK) - 1)
-    if found is None or _CLIENT.fullmatch(client) is None or _NOT_BEFORE.search(before) is not None:
+    if found is None or _CLIENT.fullmatch(client) is None or not _is_prefix(before):
         return None
     level = _LEVEL.search(before)
     digit = _DIGIT.search(before)
@@ -115,6 +119,12 @@ def _uvicorn(line: str) -> dict[str, Any] | None:
     }
 
 
+def _is_prefix(text: str) -> bool:
+    """Whether a text is what a logging set-up puts before a message."""
+    words = sum(any(map(str.isalpha, word)) for word in text.split())
+    return words <= _MAX_WORDS and _NOT_BEFORE.search(text) is None
+
+
 def _request(text: str) -> dict[str, Any]:
     """A request line and its parts; of one that is no HTTP, only itself."""
     found = _REQUEST.fullmatch(text)
@@ -129,7 +139,10 @@ def _nginx_error(line: str) -> dict[str, Any] | None:
     if found is None or moment is None:
         return None
     message, said = _taken_apart(found["message"])
-    cause = next((name for name, words in _CAUSES if words.search(message)), "error")
+    # a name that somebody logs in with may hold anything: the cause is looked for in the whole text
+    cause = next((name for name, words in _CAUSES if words.match(found["message"])), "error")
+    if cause == "login" and found["message"].count(_CLIENT_MARK) > 1:
+        said.pop("remote_addr", None)  # an address, but whose: a failed login must not lock out somebody else
     zone = _ZONE.search(message)
     return {
         "line": cause,
@@ -147,7 +160,7 @@ def _taken_apart(text: str) -> tuple[str, dict[str, str]]:
 
     From the front: what a client chose, its request and what comes behind, can't change what stands before it.
     """
-    message, found, rest = text.partition(", client: ")
+    message, found, rest = text.partition(_CLIENT_MARK)
     said: dict[str, str] = {}
     name = "remote_addr"
     for following, mark in _ADDED:

@@ -7,8 +7,7 @@ A condition is a path and what must stand there: a value, one of several, or wha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mcpwatch.formats.fields import ABSENT
 from mcpwatch.formats.paths import Path, word_of
@@ -26,28 +25,21 @@ KINDS_OF_VALUES: Final[dict[str, Test]] = {
 """What `{kind: …}` can ask for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """A condition on records.
 
     Attributes:
         path: Where it looks.
         test: What must hold there.
-        roots: The names of a record one of which it must have for the condition to hold; None: it may hold for any.
     """
 
     path: Path
     test: Test
-    roots: frozenset[str] | None
 
-    def holds(self, record: dict[str, Any]) -> bool:
-        """Whether the record meets it."""
-        return self.test(self.path.get(record))
-
-
-def condition(path: Path, test: Test) -> Condition:
-    """A condition that knows whether it needs something to be there."""
-    return Condition(path, test, None if test(None) else path.roots)
+    @property
+    def roots(self) -> frozenset[str] | None:
+        """The names of a record one of which it must have for the condition to hold; None: it may hold for any."""
+        return None if self.test(None) else self.path.roots
 
 
 def equals(words: Sequence[str]) -> Test:
@@ -80,7 +72,7 @@ def contains(texts: Sequence[str]) -> Test:
 
 def all_hold(conditions: Sequence[Condition], record: dict[str, Any]) -> bool:
     """Whether the record meets every one."""
-    for one in conditions:  # noqa: SIM110 - a generator would cost more than the test
-        if not one.test(one.path.get(record)):
+    for path, test in conditions:  # noqa: SIM110 - a generator would cost more than the test
+        if not test(path.get(record)):
             return False
     return True

@@ -6,7 +6,7 @@ several would read a record, the one that read the last. Home-made logs are read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from mcpwatch.formats.mapping import GENERIC, NOTHING_KNOWN, Mapping, Reading
@@ -83,6 +83,10 @@ class Detector:
         names = {mapping.name for mapping in self._own}
         self._all = self._own + tuple(m for m in shipped if m.signed and m.name not in names)
         self._lines = tuple(mapping for mapping in self._all if mapping.shape not in ("json", "otlp"))
+        # all templates at once: of a line that nobody knows hardly one gets further than this
+        self._needs = tuple(
+            dict.fromkeys((template.needs, each) for each in self._lines for _, template in each.lines)
+        )
         self._spans = tuple(mapping for mapping in self._all if mapping.shape == "otlp")
         self._fallback = fallback
         self._native = native
@@ -137,15 +141,11 @@ class Detector:
         Args:
             text: The line without what it travelled in.
         """
-        mappings = self._lines
-        last = self._last
-        if last is not None and last in mappings:
-            mappings = (last, *mappings)
-        split: dict[str, list[dict[str, Any]] | None] = {}
         decoded = text.decode("utf-8", "backslashreplace")
+        split: dict[str, list[dict[str, Any]] | None] = {}
         reason: str | None = None
-        for mapping in mappings:
-            for record in self._records(mapping, text, decoded, split):
+        for mapping in self._may_know(decoded):
+            for record in _records(mapping, text, decoded, split):
                 if not mapping.claims(record):
                     continue
                 found = mapping.read(record)
@@ -155,15 +155,15 @@ class Detector:
                 reason = f"{mapping.name}: {found}"
         return None if reason is None else [reason]
 
-    def _records(
-        self, mapping: Mapping, text: bytes, decoded: str, split: dict[str, list[dict[str, Any]] | None]
-    ) -> Sequence[dict[str, Any]]:
-        if mapping.shape == "text":
-            record = mapping.line(decoded)
-            return () if record is None else (record,)
-        if mapping.shape not in split:
-            split[mapping.shape] = SHAPES[mapping.shape](text)
-        return split[mapping.shape] or ()
+    def _may_know(self, line: str) -> Iterator[Mapping]:
+        """The mappings that a line may be one of, the one that read the last record first."""
+        last = self._last
+        if last is not None and last in self._lines:
+            yield last
+        templates = {mapping for needs, mapping in self._needs if needs in line}
+        for mapping in self._lines:
+            if mapping.shape != "text" or (mapping in templates and mapping.may_hold(line)):
+                yield mapping
 
     def _first(self, mappings: tuple[Mapping, ...], record: dict[str, Any]) -> Found | str:
         reason = self._unclaimed
@@ -190,3 +190,19 @@ class Detector:
         return Plan(
             native, several, any(own <= names for own in _TRANSPORTS), candidates, last, rivals, watched
         )
+
+
+def _records(
+    mapping: Mapping, text: bytes, decoded: str, split: dict[str, list[dict[str, Any]] | None]
+) -> Sequence[dict[str, Any]]:
+    """What a line is for a mapping.
+
+    Args:
+        split: Shape -> the records that it makes of the line, once somebody has asked for them.
+    """
+    if mapping.shape == "text":
+        record = mapping.line(decoded)
+        return () if record is None else (record,)
+    if mapping.shape not in split:
+        split[mapping.shape] = SHAPES[mapping.shape](text)
+    return split[mapping.shape] or ()

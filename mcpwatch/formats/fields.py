@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
-import math
 import re
 from typing import Any, Final
 
@@ -96,7 +95,8 @@ _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|μs|ms|s|m|h)"
 _UNIT_MS: Final = {
     "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4, "h": 3.6e6,
 }  # fmt: skip
-
+MAX_DURATION_MS: Final = 1e15
+"""What lasts longer, some 30,000 years, is no duration, and too much to be reckoned with in nanoseconds."""
 
 MAX_ID: Final = 512
 """Longest id or name that is kept whole, in characters: how much is kept of a caller is not the caller's choice."""
@@ -163,15 +163,19 @@ def duration_of(value: object, unit_ms: float = 1.0) -> float | None:
             number = float(value) * unit_ms
         except OverflowError:
             return None
-        return number if 0 <= number < math.inf else None
+        return _in_range(number)
     if isinstance(value, str) and len(value) <= 64:
         text = value.strip()
         parts = _DURATION_PART.findall(text)
         if parts and "".join(text.split()) == "".join(number + unit for number, unit in parts):
-            return sum(float(number) * _UNIT_MS[unit] for number, unit in parts)
+            return _in_range(sum(float(number) * _UNIT_MS[unit] for number, unit in parts))
         if text.replace(".", "", 1).isdigit() and text.isascii():
-            return float(text) * unit_ms
+            return _in_range(float(text) * unit_ms)
     return None
+
+
+def _in_range(milliseconds: float) -> float | None:
+    return milliseconds if 0 <= milliseconds < MAX_DURATION_MS else None
 
 
 def address_of(value: object) -> str | None:

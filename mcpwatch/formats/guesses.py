@@ -124,7 +124,7 @@ GUESSES: Final = (
         (r"(^|_)(state|exit|rc|exit_code|status_code|response_code|return_code|code|disposition|failed)$", 4),
     ), _is_word, words=True),
     Guess("error", ((r"(^|_)(error|err|exception|failure|error_message|error_msg)$", 6),
-                     (r"error_(message|text|detail)|(^|_)reason$", 5)), lambda value: isinstance(value, str)),
+                     (r"error_(message|text|detail)|(^|_)(reason|why)$", 5)), lambda value: isinstance(value, str)),
     Guess("server", ((r"(^|_)(server|backend|upstream|service|component|gateway|mcp)(_id|_name)?$", 5),), _is_id),
     Guess("event", (
         (r"(^|_)(event|event_type|type|kind|event_name|category|action|msg)$", 5),
@@ -174,7 +174,7 @@ def outcome_of(name: str, value: Any) -> str | None:
         return "success" if word == "0" else "error"
     if status_of(value) != "unknown" or is_http(value):
         return None
-    plain = re.sub(r"[^a-z0-9]+", "_", word.lower())
+    plain = _plain(value)
     return next((outcome for words, outcome in _OUTCOMES if words.search(plain)), None)
 
 
@@ -182,13 +182,45 @@ def kind_of(value: Any) -> str | None:
     """The kind of event that a word seems to stand for; None: nobody knows, or everybody."""
     if is_known_kind(value):
         return None
-    plain = re.sub(r"[^a-z0-9]+", "_", word_of(value).lower())
+    plain = _plain(value)
     return next((kind for words, kind in _KINDS if words.search(plain)), None)
 
 
 def is_known_kind(value: Any) -> bool:
     """Whether a word for a kind of event needs no explanation."""
     return word_of(value).strip().lower() in EVENT_WORDS
+
+
+PHASES: Final = re.compile(r"(^|_)(event|event_type|type|kind|phase|stage|state|status|action|msg|message)$")
+"""Names of places whose word says whether a line begins or ends a call."""
+IDS: Final = re.compile(r"(^|_)(id|uuid|guid|rid|cid|req|request|call|span|trace|correlation|invocation)$")
+_STARTS: Final = re.compile(r"(^|_)(start\w*|beg[aiu]n\w*|calling|called|invok\w*|enter\w*|received)(_|$)")
+_ENDS: Final = re.compile(
+    r"(^|_)(end|ended|finish\w*|complet\w*|done|succe\w*|fail\w*|error\w*|return\w*|respon\w*|result|denied|timeout)(_|$)"
+)
+
+
+def phase_of(value: Any) -> str | None:
+    """Whether a word seems to say that a call begins or ends: `start` or `end`."""
+    plain = _plain(value)
+    if kind_of(value) not in (None, "tool_call") or EVENT_WORDS.get(plain) not in (None, "tool_call"):
+        return None
+    if _ENDS.search(plain):
+        return "end"
+    return "start" if _STARTS.search(plain) else None
+
+
+def outcome_of_end(value: Any) -> str | None:
+    """The outcome that the word for the end of a call says, at its end or anywhere."""
+    last = _plain(value).rpartition("_")[2]
+    known = status_of(last)
+    if known != "unknown" and not is_http(last):
+        return known
+    return outcome_of("", last) or outcome_of("", value)
+
+
+def _plain(value: Any) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", word_of(value).lower()).strip("_")
 
 
 def is_http(value: Any) -> bool:
@@ -200,6 +232,11 @@ def is_http(value: Any) -> bool:
 def word_of(value: Any) -> str:
     """A value as a mapping file calls it."""
     return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def says_its_unit(name: str, values: list[Any]) -> bool:
+    """Whether a duration says by its name or by its values what it counts."""
+    return any(words.search(name) for words, _ in _UNITS) or all(isinstance(value, str) for value in values)
 
 
 def unit_of(name: str, values: list[Any]) -> str:

@@ -9,6 +9,7 @@ from mcpwatch.formats.cutjson import json_end
 
 MAX_PAIRS: Final = 1_000
 """Most pairs of one line that are read."""
+_MAX_CUT: Final = 4  # values of one line whose bracket never closes; each was looked for to the line's end
 
 _KEY: Final = re.compile(r"([A-Za-z_@][^\s=\"'{}\[\],;|]{0,127})=")
 _NEXT_KEY: Final = re.compile(r"(?<!\s)\s++(?=[A-Za-z_@][^\s=\"'{}\[\],;|]{0,127}=)")
@@ -36,28 +37,37 @@ def read_pairs(text: str, at: int = 0) -> dict[str, str] | None:
     while at < length and text[at].isspace():
         at += 1
     key = _KEY.match(text, at)
-    while key is not None and len(found) < MAX_PAIRS:
-        value, at = _value(text, key.end())
+    pairs = cut = 0
+    while key is not None and pairs < MAX_PAIRS:
+        pairs += 1
+        begin, end = key.end(), None
+        if text[begin : begin + 1] in ("{", "[") and cut < _MAX_CUT:
+            end = json_end(text, begin)
+            cut += end is None
+        value, at = _value(text, begin, end)
         found.setdefault(key[1], value)
         ahead = _NEXT_KEY.search(text, at)
         key = _KEY.match(text, ahead.end()) if ahead is not None else None
     return found or None
 
 
-def _value(text: str, at: int) -> tuple[str, int]:
+def _value(text: str, at: int, end: int | None) -> tuple[str, int]:
+    """The value that begins at a place, and where it ends.
+
+    Args:
+        end: Where it ends if it is a JSON value; None if it is none, or was cut off.
+    """
     first = text[at : at + 1]
     if first == '"':
         quoted = _QUOTED.match(text, at)
         assert quoted is not None  # it begins with a quote
         return unescaped(quoted[1]), quoted.end()
-    if first in ("{", "["):
-        end = json_end(text, at)
-        if end is not None:
-            behind = _WORD.match(text, end)  # [2001:db8::1]:443
-            end = behind.end() if behind is not None else end
-            return text[at:end], end
-        if text[at : at + 2] in ('{"', '["', "[{"):
-            return text[at:], len(text)
+    if end is not None:
+        behind = _WORD.match(text, end)  # [2001:db8::1]:443
+        end = behind.end() if behind is not None else end
+        return text[at:end], end
+    if text[at : at + 2] in ('{"', '["', "[{"):
+        return text[at:], len(text)
     ahead = _NEXT_KEY.search(text, at)
     if ahead is None:
         return text[at:].rstrip(), len(text)

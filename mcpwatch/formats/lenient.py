@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import re
 from typing import Any, Final
 
 import orjson
@@ -13,6 +14,8 @@ _MAX_DIGITS: Final = 400  # past them Python refuses some conversions, and nobod
 _MAX_QUICK_DEPTH: Final = 200
 _DIGITS: Final = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _NINETEEN: Final = b"0" * 19  # what is beyond 64 bits has at least that many digits
+# an escape of JSON, which stays, or one of nginx
+_ESCAPE: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|.)", re.DOTALL)
 
 
 def _escape_bad_utf8(error: UnicodeError) -> tuple[str, int]:
@@ -33,10 +36,12 @@ def visible(text: bytes) -> tuple[str, bool]:
 
 
 def parse_json(text: bytes) -> tuple[Any, bool]:
-    """A JSON value, and whether bytes of it were no UTF-8.
+    r"""A JSON value, and whether bytes of it were no UTF-8.
 
     By the fast parser, else by the standard one, which takes NaN, numbers of any size, lone surrogates and raw
-    control characters. A whole number of more than 400 digits is given as text.
+    control characters. A whole number of more than 400 digits is given as text. `\x22`, which nginx writes where a
+    `log_format` does not say `escape=json`, is the character that it stands for: else a quotation mark in a header
+    would keep a request from being read.
 
     Raises:
         ValueError: It is no JSON.
@@ -51,7 +56,14 @@ def parse_json(text: bytes) -> tuple[Any, bool]:
         if _NINETEEN not in text.translate(_DIGITS) or not _has_huge_float(value):
             return value, False
     decoded, bad = visible(text)
-    return json.loads(decoded, strict=False, parse_int=_whole_number), bad
+    return json.loads(repaired(decoded), strict=False, parse_int=_whole_number), bad
+
+
+def repaired(text: str) -> str:
+    r"""JSON with its escapes `\xNN`, which only nginx writes, as escapes of JSON."""
+    if "\\x" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: f"\\u00{found[1]}" if found[1] else found[0], text)
 
 
 def _has_huge_float(value: Any, depth: int = 0) -> bool:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping as Table
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple
 
 from mcpwatch.event import AuditEvent
 from mcpwatch.formats.conditions import Condition, all_hold
 from mcpwatch.formats.fields import ALIASES, text_of
-from mcpwatch.formats.layout import Layout, Places, Units
+from mcpwatch.formats.layout import Layout, Places
 from mcpwatch.formats.paths import MAX_ELEMENTS, OUTER, Each, Get, Path, TooMany, compile_path
 from mcpwatch.formats.template import Template
+from mcpwatch.formats.units import Units
 
 Phase = Literal["start", "end"]
 """Which line of a call that is logged in two."""
@@ -45,7 +47,7 @@ class Reading(NamedTuple):
     word: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """How the records are read that meet some conditions.
 
@@ -55,12 +57,17 @@ class Variant:
 
     when: tuple[Condition, ...]
     places: Places
-    layout: Layout
+    units: Units
     ignore: bool = False
     phase: Phase | None = None
 
+    @cached_property
+    def layout(self) -> Layout:
+        """Where their fields stand; made when the first of them is read."""
+        return Layout(self.places, self.units)
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, eq=False)
 class Mapping:
     """How the records of one format are known and read.
 
@@ -107,10 +114,30 @@ class Mapping:
     def line(self, text: str) -> dict[str, Any] | None:
         """The record of a line of text; None if none of the templates fits."""
         for name, template in self.lines:
-            found = template(text)
-            if found is not None:
-                return {**found, LINE: name}
+            if template.needs in text:
+                found = template(text)
+                if found is not None:
+                    found[LINE] = name
+                    return found
         return None
+
+    def may_hold(self, text: str) -> bool:
+        """Whether a line of text can hold a record of its own: quick, and right when it says no."""
+        for name in self._asked:
+            if name not in text:
+                return "\\" in text  # JSON may hold it with escapes
+        return True
+
+    @cached_property
+    def _asked(self) -> tuple[str, ...]:
+        """The names that it asks for and that are no place of its templates: the line itself must hold them."""
+        places = {LINE}.union(*(template.places for _, template in self.lines))
+        asked = (one.path.names for one in self.match if one.roots is not None)
+        return tuple(
+            names[-1]
+            for names in asked
+            if names and not names[-1].isdigit() and (len(names) > 1 or names[0] not in places)
+        )
 
     def read(self, record: dict[str, Any]) -> Sequence[Reading] | str:
         """The events of a record that it claims, in order; none for one that is no audit record.
@@ -172,7 +199,7 @@ class Mapping:
 
     def among(self, names: frozenset[str]) -> Mapping:
         """The same for records with just these names, quicker. For one without `each` and `parse`."""
-        variants = tuple(_among(variant, names) for variant in self.variants)
+        variants = tuple(replace(one, places=one.places.among(names)) for one in self.variants)
         return replace(self, variants=variants)
 
     def places(self, *fields: str) -> frozenset[str]:
@@ -188,14 +215,9 @@ class Mapping:
         return frozenset().union(*roots)
 
 
-def _among(variant: Variant, names: frozenset[str]) -> Variant:
-    places = variant.places.among(names)
-    return replace(variant, places=places, layout=Layout(places, variant.layout.units))
-
-
 def _generic() -> Mapping:
     places = Places({name: tuple(map(compile_path, names)) for name, names in ALIASES.items()})
-    return Mapping("generic", (Variant((), places, Layout(places, Units())),), "records by the usual names")
+    return Mapping("generic", (Variant((), places, Units()),), "records by the usual names")
 
 
 GENERIC: Final = _generic()

@@ -28,12 +28,13 @@ from mcpwatch.documents.read import read
 from mcpwatch.documents.tree import DocumentError, FileKind, Node, NodeError, compose, located, quote
 from mcpwatch.event import KINDS, OUTCOMES
 from mcpwatch.formats import conditions, paths
-from mcpwatch.formats.conditions import Condition, Test, condition
-from mcpwatch.formats.layout import DURATION_UNITS, FIELDS, TIME_UNITS, Layout, Places, Units
+from mcpwatch.formats.conditions import Condition, Test
+from mcpwatch.formats.layout import FIELDS, Places
 from mcpwatch.formats.mapping import Mapping, Variant
 from mcpwatch.formats.paths import Each, PathError, compile_each, compile_path
 from mcpwatch.formats.shapes import SHAPES
 from mcpwatch.formats.template import Template, compile_template
+from mcpwatch.formats.units import DURATION_UNITS, TIME_UNITS, Units
 from mcpwatch.text import safe
 
 MAX_BYTES: Final = 64 << 10
@@ -125,7 +126,7 @@ def _mapping(root: Node, found: dict[str, Any], name: str) -> Mapping:
     variants = [_variant(said, base, units) for said in found.get("variants", ())]
     _check_variants(root, found)
     if not variants or variants[-1].when:
-        variants.append(Variant((), base, Layout(base, units)))
+        variants.append(Variant((), base, units))
     return Mapping(
         name=name,
         variants=tuple(variants),
@@ -153,9 +154,8 @@ def _units(found: dict[str, Any]) -> Units:
 
 def _variant(said: dict[str, Any], base: Places, units: Units) -> Variant:
     upper = Places(*(said.get(key, {}) for key in ("fields", "constants", "status", "kinds")))
-    places = base.under(upper)
     return Variant(
-        said.get("when", ()), places, Layout(places, units), said.get("ignore", False), said.get("phase")
+        said.get("when", ()), base.under(upper), units, said.get("ignore", False), said.get("phase")
     )
 
 
@@ -317,9 +317,9 @@ def _conditions(node: Node, place: str) -> tuple[Condition, ...]:
             tests = nodes.fields(value, inner, _TESTS)
             if len(tests) != 1:
                 nodes.fail(value, inner, f"one of {', '.join(_TESTS)}")
-            found.append(condition(path, next(iter(tests.values()))))
+            found.append(Condition(path, next(iter(tests.values()))))
         else:
-            found.append(condition(path, conditions.equals(_scalars(value, inner))))
+            found.append(Condition(path, conditions.equals(_scalars(value, inner))))
     return tuple(found)
 
 

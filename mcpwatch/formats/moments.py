@@ -33,13 +33,18 @@ def read_moment(text: str, at: int = 0) -> Moment | None:
 
     That it is a day of the calendar is left to whoever reads the time.
     """
-    found = _ISO.match(text, at)
-    if found is not None:
-        return Moment(found.group(), found.end())
-    found = _SLASHES.match(text, at)
-    if found is not None:
+    fifth = text[at + 4 : at + 5]
+    if fifth == "-":
+        found = _ISO.match(text, at)
+        return Moment(found.group(), found.end()) if found is not None else None
+    if fifth == "/":
+        found = _SLASHES.match(text, at)
+        if found is None:
+            return None
         year, month, day, clock, zone = found.groups()
         return Moment(f"{year}-{month}-{day}T{clock}{zone.strip()}", found.end())
+    if text[at + 2 : at + 3] != "/":
+        return None
     found = _NCSA.match(text, at)
     if found is not None:
         day, name, year, clock, zone = found.groups()

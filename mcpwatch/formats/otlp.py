@@ -47,6 +47,7 @@ _SIGNALS: Final = (
     ("resourceSpans", "scopeSpans", "spans", "traces"),
     ("resourceLogs", "scopeLogs", "logRecords", "logs"),
 )
+_REQUEST: Final = frozenset({"resourceSpans", "resourceLogs", "resourceMetrics"})
 
 
 def otlp(text: bytes) -> list[Record] | None:
@@ -63,16 +64,16 @@ def records_of(document: Any) -> list[Record] | None:
     if not isinstance(document, dict):
         return None
     request = _named(document)
-    if not any(
-        isinstance(request.get(name), list) for name in ("resourceSpans", "resourceLogs", "resourceMetrics")
-    ):
+    if not any(isinstance(request.get(name), list) for name in _REQUEST):
         return None
-    return [
+    found = [
         record
         for resources, scopes, items, signal in _SIGNALS
         for resource in _objects(request.get(resources))
         for record in _of_resource(resource, scopes, items, signal)
     ]
+    # a record of somebody else's, with one name of theirs among its own, must not pass for an empty export
+    return found if found or request.keys() <= _REQUEST else None
 
 
 def _of_resource(resource: Record, scopes: str, items: str, signal: str) -> Iterator[Record]:

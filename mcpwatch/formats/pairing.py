@@ -17,8 +17,10 @@ MAX_OPEN: Final = 10_000
 MAX_BYTES: Final = 16 << 20
 """Most bytes of raw lines that open calls hold on to."""
 
-NEAR_NS: Final = 3_000_000
-"""How far a start may be from where its end and its duration put it: logs write milliseconds."""
+NEAR_NS: Final = 25_000_000
+"""How far a start may be from where its end and its duration put it: servers log a little before they time."""
+APART_NS: Final = 6_000_000
+"""How much further every other one must be at least, and ten times as far: logs write milliseconds."""
 GHOST_NS: Final = 10 * MINUTE
 """For how long after its start the end of a call that was given up is still reckoned with, ns."""
 
@@ -68,7 +70,8 @@ class Pairing:
 
     Where nothing names the call and several are open, the end is of the one that began as long before it as it says
     that it lasted. Where that does not tell, the outcome is withheld, from this call and from all others until none
-    is open any more: who holds a slow call open must not give the outcome of one call to another.
+    is open any more: who holds a slow call open must not give the outcome of one call to another. It is withheld as
+    well where an id names a second call before the first one has ended.
 
     Bounded: at most `MAX_OPEN` calls and `MAX_BYTES`, the oldest are given up; and each that the log has left behind
     by twice the lateness is.
@@ -141,11 +144,7 @@ class Pairing:
 
     def _start(self, event: AuditEvent, name: int, by_order: bool) -> AuditEvent:
         if not by_order:
-            # ids are used again: JSON-RPC counts from 1 in every session
-            for earlier in self._waiting.pop(name, ()):
-                self._drop(earlier)
-                self.unended += 1
-            self._over.pop(name, None)
+            self._name_anew(event, name)
         event.origin, event.index = OwnLines.of(event), 0
         self._set_shape(event, event.event, event.tool, "unknown")
         self._number += 1
@@ -156,6 +155,22 @@ class Pairing:
         while len(self._open) > MAX_OPEN or (self._bytes > MAX_BYTES and len(self._open) > 1):
             self._give_up(next(iter(self._open.values())))
         return event
+
+    def _name_anew(self, event: AuditEvent, name: int) -> None:
+        """Give up the calls that an id has named before: JSON-RPC counts from 1 in every session.
+
+        Ids are the caller's to choose: where one of them may still end, nothing tells its end from the new call's.
+        """
+        earlier, over = self._waiting.pop(name, ()), self._over.pop(name, None)
+        begun = [each.event.time_ns for each in earlier]
+        for each in earlier:
+            self._drop(each)
+            self.unended += 1
+        if over is not None and over.given_up:
+            begun.append(over.begun_ns)
+        now = event.time_ns
+        if any(at is None or now is None or abs(now - at) <= self._lateness for at in begun):
+            self._mixed.add(name)
 
     def _end(self, event: AuditEvent, name: int, by_order: bool) -> AuditEvent | None:
         time = event.time_ns
@@ -168,17 +183,19 @@ class Pairing:
             if apart > self._lateness:
                 self._give_up(opened)
                 continue
-            if by_order:
-                named = self._told_by_times(waiting, event)
-                if named is None and (len(waiting) > 1 or self._has_ghost(name, time)):
-                    self._mixed.add(name)
-                if named is None and name in self._mixed:
-                    event.status, event.error, event.duration_ms = "unknown", None, None
-                opened = named or opened
-            else:
-                self._remember(name, _Over(opened.event.tool, ended=event.status or "unknown", ended_ns=time))
+            named = self._told_by_times(waiting, event) if by_order else None
+            if by_order and named is None and (len(waiting) > 1 or self._has_ghost(name, time)):
+                self._mixed.add(name)
+            opened = named or opened
+            told = named is not None or name not in self._mixed
+            if not told:
+                event.status, event.error, event.duration_ms = "unknown", None, None
+            if not by_order:
+                ended = event.status or "unknown"
+                began = opened.event.time_ns
+                self._remember(name, _Over(opened.event.tool, 0 if told else 1, began, ended, time))
             self._forget(opened)
-            return self._joined(opened, event, by_order)
+            return self._joined(opened, event, by_order, told)
         over = self._over.get(name)
         if over is not None and self._adds_nothing(over, event):
             return None
@@ -189,13 +206,16 @@ class Pairing:
         if end.time_ns is None or end.duration_ms is None or end.flags & Flag.INFERRED_TIME:
             return None
         began = end.time_ns - round(end.duration_ms * 1_000_000)
-        apart = [
-            (abs(each.event.time_ns - began), each)
+        apart = sorted(
+            (abs(each.event.time_ns - began), each.number, each)
             for each in waiting
             if each.event.time_ns is not None and not each.event.flags & Flag.INFERRED_TIME
-        ]
-        near = [(by, each) for by, each in apart if by <= 2 * NEAR_NS]
-        return near[0][1] if len(near) == 1 and near[0][0] <= NEAR_NS else None
+        )
+        if not apart or apart[0][0] > NEAR_NS:
+            return None
+        nearest = apart[0][0]
+        alone = len(apart) == 1 or apart[1][0] > max(10 * nearest, nearest + APART_NS)
+        return apart[0][2] if alone else None
 
     def _has_ghost(self, name: int, time_ns: int | None) -> bool:
         """Whether an end may be that of a call that was given up."""
@@ -224,11 +244,10 @@ class Pairing:
             event.time_ns -= round(lasted * 1_000_000)
         return event
 
-    def _joined(self, opened: _Open, end: AuditEvent, by_order: bool) -> CallEnd:
+    def _joined(self, opened: _Open, end: AuditEvent, by_order: bool, told: bool) -> CallEnd:
         start = opened.event
         names = start.tool is not None or end.tool is None
         lasted = end.duration_ms if end.duration_ms is not None else start.duration_ms
-        told = not by_order or end.status != "unknown"
         known = told and not (start.flags | end.flags) & Flag.INFERRED_TIME
         if lasted is None and known and start.time_ns is not None and end.time_ns is not None:
             lasted = max(end.time_ns - start.time_ns, 0) / 1_000_000

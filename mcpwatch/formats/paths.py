@@ -1,15 +1,16 @@
 """Paths into records: `meta.when`, `attributes."mcp.session.id"`, `tags[key=tool].value`, `calls[]`.
 
-A path is compiled once, to a function that costs little more than looking a name up. It gives what stands there, or
-None; whatever the record is, it never raises.
+A path is compiled once, when the first record needs it, to a function that costs little more than looking a name up.
+It gives what stands there, or None; whatever the record is, it never raises.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 from mcpwatch.formats.cutjson import parse_cut_json
 from mcpwatch.formats.fields import ABSENT
@@ -33,6 +34,8 @@ _STEP: Final = re.compile(
     r'(?P<name>[^.\[\]"]+)|"(?P<quoted>[^"]+)"|\[(?:(?P<index>-?\d{1,9})|(?P<key>[^=\[\]]+)=(?P<word>[^\[\]]*))?\]'
 )
 
+_NAMES: Final = re.compile(r'[^.\[\]"]+(?:\.[^.\[\]"]+)*+')  # what most paths are
+
 Get = Callable[[Any], Any]
 
 
@@ -44,20 +47,42 @@ class TooMany(Exception):
     """A record holds more elements than are read one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
-    """A compiled path.
+class _Step(NamedTuple):
+    """One step: into the entry of a name, to the element of a number, or to the one whose `name` is `word`."""
 
-    Attributes:
-        get: Gives what stands there in a record, or None.
-        roots: The names of the record itself of which one must be there for the path to lead anywhere.
-        names: Its names, where it is nothing but names, and none of a header.
-    """
+    name: str = ""
+    quoted: bool = False
+    number: int | None = None
+    word: str | None = None
+    each: bool = False
+
+    @property
+    def joins(self) -> bool:
+        """Whether it may be a part of a longer name with dots in it."""
+        return bool(self.name) and self.word is None and not self.quoted and self.name != OUTER
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path that can be followed."""
 
     text: str
-    get: Get
-    roots: frozenset[str]
-    names: tuple[str, ...] = ()
+    steps: tuple[_Step, ...] = field(repr=False)
+
+    @cached_property
+    def get(self) -> Get:
+        """Gives what stands there in a record, or None."""
+        return _compiled(self.steps)
+
+    @cached_property
+    def roots(self) -> frozenset[str]:
+        """The names of the record itself of which one must be there for the path to lead anywhere."""
+        return _roots(self.steps)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Its names, where it is nothing but names, and none of a header."""
+        return tuple(step.name for step in self.steps) if _is_plain(self.steps) else ()
 
 
 def first_of(paths: tuple[Path, ...]) -> Get:
@@ -82,29 +107,12 @@ def first_of(paths: tuple[Path, ...]) -> Get:
     return get
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One step: into the entry of a name, to the element of a number, or to the one whose `name` is `word`."""
-
-    name: str = ""
-    quoted: bool = False
-    index: int | None = None
-    word: str | None = None
-    each: bool = False
-
-    @property
-    def joins(self) -> bool:
-        """Whether it may be a part of a longer name with dots in it."""
-        return bool(self.name) and self.word is None and not self.quoted and self.name != OUTER
-
-
 def compile_path(text: str) -> Path:
-    """Compile a path. Raises PathError."""
+    """Make a path of what a mapping file says. Raises PathError."""
     steps = _steps(text)
     if any(step.each for step in steps):
         raise PathError("[] stands for many elements: that goes only with `each`")
-    names = tuple(step.name for step in steps) if _is_plain(steps) else ()
-    return Path(text, _compiled(steps), _roots(steps), names)
+    return Path(text, steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,8 @@ def _elements(value: Any, outer: dict[str, Any], room: int) -> Iterator[dict[str
 
 
 def _steps(text: str) -> tuple[_Step, ...]:
+    if _NAMES.fullmatch(text) is not None and text.count(".") < _MAX_STEPS:
+        return tuple(map(_Step, text.split(".")))
     found: list[_Step] = []
     at = 0
     while at < len(text) and len(found) <= _MAX_STEPS:
@@ -190,7 +200,7 @@ def _step(match: re.Match[str]) -> _Step:
         index = int(match["index"])
         if abs(index) > _MAX_INDEX:
             raise PathError(f"a number in brackets is at most {_MAX_INDEX}")
-        return _Step(index=index)
+        return _Step(number=index)
     if match["key"] is not None:
         return _Step(match["key"], word=match["word"])
     return _Step(each=True)
@@ -215,8 +225,8 @@ def _compiled(steps: tuple[_Step, ...]) -> Get:
     for at in range(len(steps) - 1, -1, -1):
         step = steps[at]
         behind = compiled[at + 1]
-        if step.index is not None:
-            compiled[at] = _at_index(step.index, behind)
+        if step.number is not None:
+            compiled[at] = _at_index(step.number, behind)
         elif step.word is not None:
             compiled[at] = _picked(step.name, step.word, behind)
         else:

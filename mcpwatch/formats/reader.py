@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from mcpwatch.event import AuditEvent, CallEnd, Caller, Flag, Shape
-from mcpwatch.formats.detect import NATIVE, Detector, Found
-from mcpwatch.formats.fields import ABSENT, FIVE_FIELDS, MAX_ID, address_of, plain_name, text_of
+from mcpwatch.formats.detect import NATIVE, Detector, Found, Plan
+from mcpwatch.formats.fields import (
+    ABSENT,
+    FIVE_FIELDS,
+    MAX_DURATION_MS,
+    MAX_ID,
+    address_of,
+    plain_name,
+    text_of,
+)
 from mcpwatch.formats.lenient import parse_json
 from mcpwatch.formats.mapping import GENERIC, Mapping, Reading
 from mcpwatch.formats.mappingfile import FORMATS, FormatError
@@ -30,7 +39,7 @@ OVERSIZE: Final = "line over 1 MiB"
 """Why a line that is too long is not understood: its key in `Reader.reasons`."""
 
 _CACHED_MINUTES: Final = 10_000
-_CACHED_CALLERS: Final = 50_000
+_CACHED_CALLERS: Final = 8_192
 _CACHED_SHAPES: Final = 4_096
 _KEPT_WORDS: Final = 200
 # The parts of a timestamp behind its minute. A table look-up reads and checks a part at once.
@@ -56,7 +65,7 @@ class _Native(AuditEvent, forbid_unknown_fields=True, gc=False):
     event: _Kind = "tool_call"
     status: _Outcome = "unknown"
     error: _Told | None = None
-    duration_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    duration_ms: Annotated[float, msgspec.Meta(ge=0, lt=MAX_DURATION_MS)] | None = None
     definition_sha256: _Hash | None = None
     sequence: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
     hash: _Hash | None = None
@@ -85,6 +94,7 @@ class Reader:
         reasons: Why lines were not understood, and how many.
         examples: The newest of them.
         formats: How many records each format read.
+        nameless: Tool calls that name no caller, of which rules see nothing; only counted with coverage.
         asides: How many of those are no audit records, as the format knows.
         unknown_words: Words for outcomes of which nothing is known, each with its format; the first 200.
         pairing: The calls that began and have not ended.
@@ -124,12 +134,13 @@ class Reader:
         self.examples: deque[NotUnderstood] = deque(maxlen=KEPT_EXAMPLES)
         self.pairing = Pairing()
         self.fragments = Fragments()
-        self.calls = 0
+        self.calls = self.nameless = 0
         self.lacking = [0] * len(FIVE_FIELDS)
         self._covers = coverage
-        self._made_detector: Detector | None = None
+        self._expects_native = True
         self._callers: dict[tuple[str | None, ...], Caller] = {}
         self._odd_callers: dict[tuple[str | None, ...], Caller] = {}
+        self._earlier_callers: dict[tuple[str | None, ...], Caller] = {}
         self._shapes: dict[tuple[str | None, ...], Shape] = {}
         self._odd_shapes: dict[tuple[str | None, ...], Shape] = {}
         self._minutes: dict[str, int] = {}
@@ -162,7 +173,9 @@ class Reader:
         events: list[AuditEvent] = []
         append, decode = events.append, _decode
         callers, shapes, minutes = self._callers, self._shapes, self._minutes
-        native = self._quick
+        # a log that holds none is not decoded twice: the long way reads native records too, and says so
+        native = self._quick and self._expects_native
+        known = self.formats[NATIVE]
         lines: Iterable[tuple[int, bytes]] = enumerate(block.lines)
         if block.repeats:
             lines = [(index, raw) for index, raw in lines if index not in block.repeats]
@@ -214,6 +227,8 @@ class Reader:
                 self._set_time(event, stamp, arrived_ns)
             append(event)
         self.formats[NATIVE] += quick
+        if block.lines:
+            self._expects_native = self.formats[NATIVE] > known
         self.understood += quick
         self.events += quick
         return events
@@ -271,8 +286,10 @@ class Reader:
         caller = kept.get(who)
         if caller is None:
             if len(kept) >= _CACHED_CALLERS:
+                # those that come again are found here; sessions that are over are not kept for ever
+                self._earlier_callers = kept.copy()
                 kept.clear()
-            caller = kept[who] = Caller(*clean)
+            caller = kept[who] = self._earlier_callers.get(who) or Caller(*clean)
         return caller
 
     def _learn(self, what: tuple[str | None, ...]) -> Shape:
@@ -358,8 +375,10 @@ class Reader:
             record = self._parsed(text, around)
             if isinstance(record, Reading):
                 return (record,)
-            if isinstance(record, dict) and not self._detector.plan(record).transport:
-                return self._understand(record, text, around)
+            if isinstance(record, dict):
+                plan = self._detector.plan(record)
+                if not plan.transport:
+                    return self._understand(record, plan, text, around)
         unwrapped = unwrap(text, written_ns) if level < MAX_LEVELS else None
         if unwrapped is None:
             return self._read_record(text, around, record)
@@ -404,17 +423,18 @@ class Reader:
     def _read_record(self, text: bytes, around: str, record: Any) -> Sequence[Reading] | str:
         """The events of a text without a transport, which is this record if it is an object."""
         if isinstance(record, dict):
-            return self._understand(record, text, around)
+            return self._understand(record, self._detector.plan(record), text, around)
         if record is None and text[0] != _BRACE:
             record = self._parsed(text, "")
         if record is None:
             return self._read_line(text, around)
         return "JSON nested too deep" if record is _TOO_DEEP else "JSON, but not an object"
 
-    def _understand(self, record: dict[str, Any], text: bytes, around: str) -> Sequence[Reading] | str:
+    def _understand(
+        self, record: dict[str, Any], plan: Plan, text: bytes, around: str
+    ) -> Sequence[Reading] | str:
         """The events of a JSON object, or why there is none."""
         detector = self._detector
-        plan = detector.plan(record)
         if self.strict and not plan.native:
             return "not the native schema"
         if plan.otlp:
@@ -473,18 +493,14 @@ class Reader:
                     self.unknown_words[word] += 1
         return readings
 
-    @property
+    @cached_property
     def _detector(self) -> Detector:
         """Made when the first record needs it: a native log never reads a mapping file."""
-        if self._made_detector is None:
-            if self._named is not None:
-                detector = Detector((self._named,), (), None, frozenset(), forced=True)
-            elif self.strict or not self.native:
-                detector = Detector((), (), GENERIC, _NATIVE_NAMES if self.native else frozenset())
-            else:
-                detector = Detector(self._own, shipped_mappings(), GENERIC, _NATIVE_NAMES)
-            self._made_detector = detector
-        return self._made_detector
+        if self._named is not None:
+            return Detector((self._named,), (), None, frozenset(), forced=True)
+        if self.strict or not self.native:
+            return Detector((), (), GENERIC, _NATIVE_NAMES if self.native else frozenset())
+        return Detector(self._own, shipped_mappings(), GENERIC, _NATIVE_NAMES)
 
     def _give_up(self, reason: str, raw: bytes, block: Block, index: int, detail: str = "") -> None:
         self.not_understood += 1
@@ -525,6 +541,7 @@ class Reader:
             elif event.event == "tool_call":
                 self.calls += 1
                 if lacks_a_field(event):
+                    self.nameless += _names_nobody(event)
                     for index, name in enumerate(lacking_fields(event)):
                         self.lacking[index] += name is not None
 
@@ -533,6 +550,11 @@ class Reader:
             self.calls += count
             for index, name in enumerate(lacking_fields(event)):
                 self.lacking[index] += count * (name is not None)
+
+
+def _names_nobody(event: AuditEvent) -> bool:
+    who = event.key_id or event.client_id or event.session_id or event.source_ip or event.subject
+    return who is None
 
 
 def _named(own: Sequence[Mapping], name: str) -> Mapping | None:

@@ -9,21 +9,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mcpwatch.formats.fields import status_of
 from mcpwatch.formats.guesses import (
     ANSWERS,
     ARGUMENTS,
     GUESSES,
+    IDS,
     MAX_WORDS,
     PARAMS,
+    PHASES,
     SIGNATURES,
     Guess,
     is_http,
     is_known_kind,
     kind_of,
     outcome_of,
+    outcome_of_end,
+    phase_of,
+    says_its_unit,
     unit_of,
     word_of,
 )
@@ -59,7 +64,12 @@ def suggest(
     kinds = _words(event, kind_of) if event is not None else {}
     if event is not None and not kinds and not any(map(is_known_kind, event.values)):
         del found["event"]
-    unit = unit_of(found["duration"].name, list(found["duration"].values)) if "duration" in found else "ms"
+    halves = _halves(spots, found, len(records)) if not each else None
+    if halves is not None and halves.said is event and set(kinds.values()) <= {"tool_call"}:
+        del found["event"]
+        kinds = {}
+    took = found.get("duration")
+    unit = unit_of(took.name, list(took.values)) if took is not None else "ms"
     lines = [f"# {remark}"] if remark else []
     lines += [
         "# Every line is a guess: check it, put the file into a folder, and see what it reads with",
@@ -77,15 +87,28 @@ def suggest(
         lines.append(
             "# the times name no zone and are taken for UTC; if they are this machine's: zone: local"
         )
-    if "duration" in found and unit != "ms":
-        lines.append(f"units: {{duration: {unit}}}")
+    if took is not None:
+        lines += _units(took, unit)
     for section, words in (("kinds", kinds), ("status", status)):
         if words:
-            lines += [f"{section}:", *(f"  {json.dumps(word)}: {meaning}" for word, meaning in words.items())]
+            lines += [f"{section}:", *(f"  {_quoted(word)}: {meaning}" for word, meaning in words.items())]
+    if halves is not None:
+        lines += _paired(halves, told=outcome is not None)
     if outcome is not None and (open_words := _open_words(outcome, status)):
-        listed = ", ".join(map(json.dumps, open_words))
+        listed = ", ".join(map(_quoted, open_words))
         lines.append(f"# words for outcomes of which nothing is known, to be put under status: {listed}")
     return "\n".join(lines) + "\n"
+
+
+def _units(took: Spot, unit: str) -> list[str]:
+    """What a duration counts, and whether that is a guess."""
+    lines = [f"units: {{duration: {unit}}}"] if unit != "ms" else []
+    if not says_its_unit(took.name, list(took.values)):
+        lines.append(
+            f"# nothing says what {took.name} counts, {unit} is a guess; else: `duration: {took.path}` and "
+            "`units: {duration: …}`"
+        )
+    return lines
 
 
 def _has_no_zone(value: Any) -> bool:
@@ -111,6 +134,14 @@ def _found(spots: list[Spot], count: int) -> dict[str, Spot]:
         if best is not None:
             taken.append(best)
             found[guess.field] = best
+    for guess in GUESSES[1:]:  # of an answer only what stands at its top, and only what nothing else tells
+        if guess.field in ("status", "error") and guess.field not in found:
+            tops = [spot for spot in spots if any(_below(spot, one) and spot.around == (*one.around, one.name)
+                                                  for one in answers)]  # fmt: skip
+            best = _best(guess, tops, taken, count)
+            if best is not None:
+                taken.append(best)
+                found[guess.field] = best
     named = {"timestamp": None, "ended": None, "tool": tool, "params": params} | found
     if "timestamp" not in found and "ended" in found:
         named["timestamp"] = named.pop("ended")
@@ -174,7 +205,66 @@ def _words(spot: Spot, meant: Callable[[Any], str | None]) -> dict[str, str]:
 def _open_words(spot: Spot, known: dict[str, str]) -> list[str]:
     """Words for outcomes of which nothing is known."""
     words = (word_of(value) for value in spot.values if status_of(value) == "unknown" and not is_http(value))
-    return [word for word in words if word not in known and safe(word, 40) == word][:_MAX_OPEN_WORDS]
+    return [
+        word for word in words if word not in known and phase_of(word) != "start" and safe(word, 40) == word
+    ][:_MAX_OPEN_WORDS]
+
+
+class _Halves(NamedTuple):
+    """Calls that are logged in two lines.
+
+    Attributes:
+        said: Where a word says which of the two a line is, and
+        phases: which it is, for each word.
+        pair: What the two have in common; None where nothing is.
+        by_id: It names the call.
+    """
+
+    said: Spot
+    phases: dict[str, str]
+    pair: Spot | None
+    by_id: bool
+
+
+def _halves(spots: list[Spot], found: dict[str, Spot], count: int) -> _Halves | None:
+    """How the start and the end of a call are told, where there are both."""
+    outer = [spot for spot in spots if not spot.inside and spot.values]
+    for said in outer:
+        if len(said.values) > MAX_WORDS or not PHASES.search(said.name):
+            continue
+        phases = _words(said, phase_of)
+        if {"start", "end"} <= set(phases.values()):
+            always = [spot for spot in outer if spot.seen >= 0.9 * count and spot is not said]
+            named = [
+                spot for spot in always if IDS.search(spot.name) and 2 in spot.values.values()
+                and max(spot.values.values()) <= 2 and spot is not found.get("tool")
+            ]  # fmt: skip
+            tool = next((spot for spot in always if spot is found.get("tool")), None)
+            return _Halves(said, phases, named[0] if named else tool, bool(named))
+    return None
+
+
+def _paired(halves: _Halves, *, told: bool) -> list[str]:
+    """The keys that make one call of two lines.
+
+    Args:
+        told: Another field says the outcome.
+    """
+    if halves.pair is None:
+        return ["# calls seem to be logged in two lines, start and end, with nothing in common: see `pair`"]
+    lines = [
+        f"pair: [{_scalar(halves.pair.path)}]" + " " * 8 + "# what the two lines of a call have in common"
+    ]
+    if not halves.by_id:
+        lines.append("pair_by: order")
+    lines.append("variants:")
+    for word, phase in halves.phases.items():
+        outcome = outcome_of_end(word) if phase == "end" and not told else None
+        status = f", constants: {{status: {outcome}}}" if outcome is not None else ""
+        lines.append(
+            f"  - {{when: {{{_scalar(halves.said.path)}: {_quoted(word)}}}, phase: {phase}{status}}}"
+        )
+    return lines
 
 
 def _matched(spots: list[Spot], found: dict[str, Spot], count: int) -> list[str]:
@@ -219,7 +309,12 @@ def _scalar(text: str) -> str:
     """A text as YAML: plain where it is read as text, else in quotes."""
     if re.fullmatch(r"[A-Za-z_][\w.-]*(\[\])?", text, re.ASCII) and text.lower() not in _NO_TEXT:
         return text
-    return json.dumps(text)
+    return _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """A printable text in quotes; not in JSON's escapes, which YAML does not know beyond U+FFFF."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 _NO_TEXT: Final = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y", "n"))

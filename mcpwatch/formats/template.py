@@ -22,17 +22,12 @@ A line is read in time linear in its length, whatever it holds: no place is ever
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcpwatch.formats.cutjson import json_end
 from mcpwatch.formats.keyvalue import read_pairs
 from mcpwatch.formats.lenient import parse_json
 from mcpwatch.formats.moments import read_moment
-
-Template = Callable[[str], "dict[str, str] | None"]
-"""Takes a line; gives what stands in its places, or None where the line is another."""
 
 MAX_PREFIX: Final = 160
 """Longest prefix, in characters: more is no beginning of a line but a message."""
@@ -48,7 +43,13 @@ _KINDS: Final = ("text", "word", "number", "time", "json", "logfmt", "rest", "pr
 _MAY_FOLLOW: Final = {"text": ("is",), "word": ("is", "rest")}
 """What must stand behind a place that ends where the next part begins."""
 
-_NOT_IN_PREFIX: Final = re.compile(r"[\"'`{}=]")
+_GIVEN: Final[dict[str, tuple[str, ...]]] = {"is": (), "logfmt": (), "prefix": ("time", "level")}
+"""What a part gives, where that is not what stands in a place under its name."""
+# what names a method of MCP or holds a sentence is a message already, and the rest of it what a caller said
+_NOT_IN_PREFIX: Final = re.compile(
+    r"[\"'`{}=]|(?<![\w/.])(?:tools|resources|prompts|completion|logging|sampling|roots|tasks)/[a-z]"
+    r"|(?<!\w)(?:[a-z]+ ){4}"
+)
 _FIRST_DIGIT: Final = re.compile(r"(?<![\w/:.-])\d", re.ASCII)
 _LEVEL: Final = re.compile(
     r"(?<![\w.])(?:trace|debug|info|notice|warn|warning|error|err|critical|fatal|audit)(?![\w.])",
@@ -58,8 +59,7 @@ _LEVEL: Final = re.compile(
 _FIRST_KEY: Final = re.compile(r"[A-Za-z_@][^\s=\"'{}\[\],;|:]{0,127}=")
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """A piece of a template: text that stands there to the letter (kind `is`), or a place."""
 
     kind: str
@@ -67,26 +67,75 @@ class _Part:
     """The text, or the name of the place."""
 
 
+_OPTION: Final = _Part("option", "")
+"""Where a part stood that may be missing: what is before it and what is behind it need not stand together."""
+
+
+class _Step(NamedTuple):
+    """A part, ready to read with; a place that goes to where a text begins is one step with that text.
+
+    Attributes:
+        text: The text, or the name of the place.
+        until: The text that follows such a place; empty for any other.
+        follows: The kind of what comes behind; empty at the end.
+    """
+
+    kind: str
+    text: str
+    until: str
+    follows: str
+
+
+class Template(NamedTuple):
+    """A template that lines can be read with: called with a line it gives what stands in its places, or None.
+
+    Attributes:
+        forms: The template with each choice of its optional parts; those with most of them first.
+        needs: A text that stands in each of its lines: where it does not, nobody need try.
+        places: The names that it can give; those of a place for `key=value` pairs are the line's to choose.
+    """
+
+    forms: tuple[tuple[_Step, ...], ...]
+    needs: str
+    places: frozenset[str]
+
+    def __call__(self, line: str) -> dict[str, str] | None:
+        """What stands in its places; None where the line is another."""
+        for steps in self.forms:
+            found: dict[str, str] = {}
+            if _matches(steps, 0, line, 0, found):
+                return found
+        return None
+
+
 def compile_template(template: str) -> Template:
-    """Make the reader of a template.
+    """Make a template of what a mapping file says.
 
     Raises:
         ValueError: The template can't be used; the message says what is wrong with it.
     """
-    forms = [_checked(parts) for parts in _forms(template.strip())]
-
-    def read(line: str) -> dict[str, str] | None:
-        for parts in forms:
-            found: dict[str, str] = {}
-            if _matches(parts, 0, line, 0, found):
-                return found
-        return None
-
-    return read
+    every, forms = _forms(template.strip())
+    for parts in forms:
+        _check(parts)
+    places: set[str] = set()
+    for part in (part for parts in forms for part in parts):
+        places.update(_GIVEN.get(part.kind, (part.text,)))
+    return Template(tuple(map(_steps, forms)), _needed(every), frozenset(places))
 
 
-def _forms(template: str) -> list[list[_Part]]:
-    """The template with each choice of its optional parts; those with most of them first."""
+def _needed(parts: list[_Part]) -> str:
+    """The longest text that stands in all lines of these parts."""
+    texts = [part.text for part in parts if part.kind == "is"]
+    if not texts and parts[-1].kind == "logfmt":
+        return "="
+    if not texts and [part.kind for part in parts[:2]] == ["prefix", "json"]:
+        return "{"
+    return max(texts, key=len, default="")
+
+
+def _forms(template: str) -> tuple[list[_Part], list[list[_Part]]]:
+    """What no line may lack, and the template with each choice of its optional parts (those with most first)."""
+    every: list[_Part] = []
     forms: list[list[_Part]] = [[]]
     before: list[list[_Part]] | None = None  # the forms as they were before the optional part that is open
     options = 0
@@ -101,15 +150,16 @@ def _forms(template: str) -> list[list[_Part]]:
             before = [list(parts) for parts in forms]
         elif sign == "}" and before is not None:
             forms, before = [form for pair in zip(forms, before, strict=True) for form in pair], None
+            every.append(_OPTION)
         elif sign in ("{", "}"):
             raise ValueError(f"a {sign} without its other half: a brace itself is written {sign * 2}")
         else:
             part = _part(sign[0] if sign in ("{{", "}}") else sign, piece[1], piece[2])
-            for parts in forms:
+            for parts in (*forms, every) if before is None else forms:
                 _add(parts, part)
     if before is not None:
         raise ValueError("{? without its }")
-    return forms
+    return every, forms
 
 
 def _part(text: str, name: str | None, kind: str | None) -> _Part:
@@ -131,8 +181,8 @@ def _add(parts: list[_Part], part: _Part) -> None:
         parts.append(part)
 
 
-def _checked(parts: list[_Part]) -> tuple[_Part, ...]:
-    """The parts, once it is sure that each place can be told from the next."""
+def _check(parts: list[_Part]) -> None:
+    """Make sure that each place can be told from the next."""
     names = [part.text for part in parts if part.kind not in ("is", "prefix", "logfmt")]
     for name in names:
         if names.count(name) > 1:
@@ -151,41 +201,52 @@ def _checked(parts: list[_Part]) -> tuple[_Part, ...]:
             raise ValueError("{prefix} must be followed by a text, or by a place for json or logfmt")
     if not any(part.text.strip() if part.kind == "is" else part.kind in ("json", "logfmt") for part in parts):
         raise ValueError("every line would fit: there must be a text by which its lines are known")
-    return tuple(parts)
 
 
-def _matches(parts: tuple[_Part, ...], index: int, line: str, at: int, found: dict[str, str]) -> bool:
-    """Whether the line from `at` on is what the parts from `index` on say; puts what stands in places into found."""
-    count = len(parts)
-    while index < count:
-        kind, name = parts[index].kind, parts[index].text
-        index += 1
+def _steps(parts: list[_Part]) -> tuple[_Step, ...]:
+    steps = []
+    at = 0
+    while at < len(parts):
+        kind, text = parts[at]
+        at += 1
+        until = ""
+        if kind in ("text", "word", "prefix") and at < len(parts) and parts[at].kind == "is":
+            until = parts[at].text
+            at += 1
+        steps.append(_Step(kind, text, until, parts[at].kind if at < len(parts) else ""))
+    return tuple(steps)
+
+
+def _matches(steps: tuple[_Step, ...], index: int, line: str, at: int, found: dict[str, str]) -> bool:
+    """Whether the line from `at` on is what the steps from `index` on say; puts what stands in places into found."""
+    for kind, name, until, follows in steps[index:] if index else steps:
         if kind == "is":
             if not line.startswith(name, at):
                 return False
             at += len(name)
-        elif kind in ("text", "word", "prefix") and index < count and parts[index].kind == "is":
-            after = parts[index].text
-            index += 1
-            end = _first(line, after, at, last=index == count, limit=MAX_PREFIX if kind == "prefix" else None)
+        elif until:
+            if follows:
+                limit = at + MAX_PREFIX + len(until) if kind == "prefix" else len(line)
+                end = line.find(until, at, limit)
+            else:  # the last of the template ends the line
+                end = _ending(kind, line, until, at)
             if end < 0 or not _takes(kind, name, line, at, end, found):
                 return False
-            at = end + len(after)
+            at = end + len(until)
         elif kind == "json":
-            return _reads_json(parts, index, line, at, found)
+            return _reads_json(steps, index, line, at, found)
         else:
-            at = _place_end(kind, name, parts[index].kind if index < count else "", line, at, found)
+            at = _place_end(kind, name, follows, line, at, found)
             if at < 0:
                 return False
+        index += 1
     return at == len(line)
 
 
-def _first(line: str, text: str, at: int, *, last: bool, limit: int | None) -> int:
-    """Where a text begins, from `at` on: the first time, or where it ends the line if it is the template's last."""
-    if limit is not None:
-        return line.find(text, at, at + limit + len(text))
-    if not last:
-        return line.find(text, at)
+def _ending(kind: str, line: str, text: str, at: int) -> int:
+    """Where the text begins that ends the line; a prefix goes to where it stands first."""
+    if kind == "prefix":
+        return line.find(text, at, at + MAX_PREFIX + len(text))
     end = len(line) - len(text)
     return end if end >= at and line.endswith(text) else -1
 
@@ -231,14 +292,14 @@ def _place_end(kind: str, name: str, after: str, line: str, at: int, found: dict
     return len(line)
 
 
-def _reads_json(parts: tuple[_Part, ...], index: int, line: str, at: int, found: dict[str, str]) -> bool:
-    name = parts[index - 1].text
+def _reads_json(steps: tuple[_Step, ...], index: int, line: str, at: int, found: dict[str, str]) -> bool:
+    name = steps[index].text
     if line[at : at + 1] not in ("{", "["):
         return False
     end = json_end(line, at)
     if end is not None:
         tried = {**found, name: line[at:end]}
-        if _matches(parts, index, line, end, tried):
+        if _matches(steps, index + 1, line, end, tried):
             found.update(tried)
             return True
         if _is_json(line[at:end]):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mcpwatch.event import AuditEvent, Flag
 from mcpwatch.formats.fields import ALIASES, status_of, text_of
-from mcpwatch.formats.lenient import parse_json, visible
+from mcpwatch.formats.lenient import parse_json, repaired, visible
 from mcpwatch.formats.mapping import Mapping
 from mcpwatch.formats.transport import MAX_LEVELS, bare, unwrap
 from mcpwatch.text import redact
@@ -88,7 +88,9 @@ def repeated_keys(text: str) -> tuple[Twice, ...]:
         return dict(pairs)
 
     try:
-        if not isinstance(json.loads(text, strict=False, parse_int=str, object_pairs_hook=remember), dict):
+        if not isinstance(
+            json.loads(repaired(text), strict=False, parse_int=str, object_pairs_hook=remember), dict
+        ):
             return ()
     except (ValueError, RecursionError):
         return ()

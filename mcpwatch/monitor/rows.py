@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from mcpwatch.detection.principal import describe, revocable
-from mcpwatch.event import AuditEvent, Caller, Flag, OwnLines
+from mcpwatch.event import AuditEvent, Caller, Flag, OwnLines, is_open
 from mcpwatch.formats.twice import said_twice
 from mcpwatch.incidents.incident import Incident
 from mcpwatch.monitor.board import Record, SessionStats
@@ -111,6 +111,7 @@ def event_row(record: Record) -> EventRow:
         note=safe(record.note, 120),
         facts=event,
         targets=targets_of(caller, event.tool),
+        open=is_open(event),
     )
 
 
@@ -162,6 +163,11 @@ def record_fields(record: Record) -> Iterator[tuple[str, SafeText]]:
     for name, value in rows:
         if value is not None:
             yield name, safe_id(value, 300)
+    if is_open(event):
+        yield (
+            "note",
+            SafeText("the beginning of a call: its end was not read, or may be that of another call"),
+        )
     for flag, meaning in _FLAGS.items():
         if event.flags & flag:
             yield "note", SafeText(meaning)

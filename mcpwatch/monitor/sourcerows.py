@@ -13,6 +13,8 @@ from mcpwatch.sources.follow import SourceStatus
 from mcpwatch.text import SafeText, safe
 
 COUNTERS: Final = ("lines", "understood", "not_understood", "blank", "repeated", "joined", "events")
+_LISTED: Final = 6
+"""Formats and reasons that are listed for each log."""
 _SHOWN: Final = 3
 """Logs that are named in notices of one kind; the others are counted."""
 
@@ -55,7 +57,19 @@ def source_rows(known: Known, now: int) -> Iterator[SourceRow]:
             filesystem=safe(status.filesystem, 40) if status.filesystem is not None else None,
             senders=status.senders,
             last_record_ns=known.last_records.get(status.name),
+            formats=_most(reader.formats) if reader is not None else (),
+            reasons=_most(reader.reasons) if reader is not None else (),
+            open_calls=reader.pairing.open if reader is not None else 0,
+            unended_calls=reader.pairing.unended if reader is not None else 0,
         )
+
+
+def _most(counts: Mapping[str, int]) -> tuple[tuple[SafeText, int], ...]:
+    """Those met most often."""
+    met = sorted(
+        ((name, count) for name, count in counts.items() if count), key=lambda item: (-item[1], item[0])
+    )
+    return tuple((safe(name, 80), count) for name, count in met[:_LISTED])
 
 
 def silence_of(known: Known, status: SourceStatus, now: int) -> Silence | None:
@@ -71,9 +85,10 @@ def oversize(known: Known, source: str) -> int:
 
 
 def source_notices(known: Known) -> list[SafeText]:
-    """What there is to warn of: lines that no rule has seen, and logs that have gone silent."""
+    """What there is to warn of: records that no rule has seen, and logs that have gone silent."""
     return [
         *_few(_oversize_notices(known), "more logs have lines over 1 MiB"),
+        *_few(_nameless_notices(known), "more logs have calls that name no caller"),
         *_few(_silence_notices(known), "more logs are silent"),
     ]
 
@@ -84,6 +99,16 @@ def _oversize_notices(known: Known) -> Iterator[SafeText]:
         if count:
             lines = "1 line over 1 MiB was" if count == 1 else f"{count:,} lines over 1 MiB were"
             yield safe(f"{safe(source, 80)}: {lines} not judged: a way to hide a call from the rules", 200)
+
+
+def _nameless_notices(known: Known) -> Iterator[SafeText]:
+    for source, reader in known.pipeline.readers.items():
+        if reader.nameless:
+            calls = "1 call names" if reader.nameless == 1 else f"{reader.nameless:,} calls name"
+            yield safe(
+                f"{safe(source, 80)}: {calls} no caller: most rules pass over them; see `mcpwatch inspect`",
+                200,
+            )
 
 
 def _silence_notices(known: Known) -> Iterator[SafeText]:

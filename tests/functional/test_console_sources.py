@@ -45,6 +45,32 @@ def test_a_log_shows_its_sum_its_badges_and_its_gaps_within_the_screen(width: in
     assert max(line_cells(line) for line in lines) <= max(width, 66)
 
 
+def test_a_log_of_several_formats_shows_each_what_it_does_not_understand_and_open_calls(
+    tmp_path: Path,
+) -> None:
+    room = Room(tmp_path)
+    start = (
+        b'{"event": "request_start", "method": "tools/call", "source": "client",'
+        b' "payload": "{\\"name\\":\\"add\\"}"}\n'
+    )
+    room.write(call(NOW), call(NOW + SECOND), start, b"\x1b[31mno record\n", b"[]\n", b"no other\n")
+    (row,) = room.look().sources
+    room.sources.close()
+    assert row.formats == (("native", 2), ("fastmcp-structured", 1))
+    assert (row.reasons[0], row.open_calls, row.unended_calls) == (("not JSON", 2), 1, 0)
+    for width in (56, 118):
+        lines = [plain(line) for line, _ in source_parts(replace(row, unended_calls=2), width)]
+        text = " ".join(" ".join(lines).split())
+        for said in (
+            "formats native 2, fastmcp-structured 1", "reasons 2 x not JSON", f"1 x {row.reasons[1][0]}",
+            "calls 1 call open", "2 calls without an end, outcome unknown",
+        ):  # fmt: skip
+            assert said in text
+        assert max(len(line) for line in lines if not line.startswith("file")) <= max(width, 66)
+    (only,) = [plain(line) for line, _ in source_parts(ROW, 118) if "format" in plain(line)]
+    assert only.split() == ["format", "native"]
+
+
 def test_a_sum_that_is_wrong_says_so() -> None:
     wrong = replace(ROW, counters=replace(ROW.counters, lines=12_345_679))
     assert "DOES NOT ADD UP" in "".join(plain(line) for line, _ in source_parts(wrong, 78))

@@ -108,6 +108,65 @@ def test_the_same_for_people_fits_into_80_columns(home: Home) -> None:
     assert all(len(line) <= 80 for line in screen.splitlines())
 
 
+def test_the_first_call_is_shown_as_it_was_read(home: Home) -> None:
+    """A wrong unit, place or word in a mapping file shows at once; nothing secret does."""
+    secret = "ghp_" + "4f9aC1x8Qe7LmN2pRt6vWz3y" + "aB3dE5gH7jK9"
+    name = log(home, *(json.dumps({"at": 1795317247 + n, "fn": "add", "who": "ann", "kw": {"path": "/a", "n": n},
+                                   "key": secret, "secs": 1.5}) for n in range(3)))  # fmt: skip
+    (home.folder / "mine").mkdir()
+    mapping = """name: acme
+match: {fn: {present: true}}
+fields: {timestamp: at, tool: fn, params: kw, subject: who, key_id: key, duration: secs}
+"""
+    for units, said in (
+        ("", "first call: 2026-11-22T03:14:07.000000Z, add, /a, unknown, 1.5 ms, key "),
+        ("units: {timestamp: ms, duration: s}", "first call: 1970-01-21T18:41:57.247000Z, add, /a, unknown, 1,500"),
+    ):  # fmt: skip
+        (home.folder / "mine" / "acme.yaml").write_text(mapping + units)
+        told = " ".join(home.run("inspect", name, "--formats", "mine").stdout.split())
+        assert said in told
+        assert ", user ann" in told
+        assert secret not in told
+    # the end of a call that is logged in two lines belongs to it
+    told = " ".join(home.run("inspect", log(home, *RPC)).stdout.split())
+    assert "first call: 2026-11-22T03:14:07.410000Z, read_file, /a, success, 163 ms" in told
+
+
+def test_calls_that_name_nobody_are_told_because_no_rule_sees_them(home: Home) -> None:
+    nobody, address = '{"tool":"a","params":{}}', '{"tool":"a","params":{},"source_ip":"203.0.113.9"}'
+    told = " ".join(home.run("inspect", log(home, nobody, address, nobody)).stdout.split())
+    assert "2 of 3 events without client, key, session, user or address: rules go by callers" in told
+    told = home.run("inspect", log(home, address)).stdout
+    assert "rules go by callers" not in told
+
+
+def test_it_names_what_is_missing_and_shows_each_reason(home: Home) -> None:
+    """Parameters alone, or the tool alone; a reason of which there is much hides no other."""
+    told = home.run("inspect", log(home, '{"tool":"a"}', "[]", *["text"] * 40)).stdout
+    assert "0%   parameters missing in 1 of 1" in told
+    assert told.count("text\n") == 5
+    assert ": []\n" in told
+    assert "... and 35 more" in told
+    told = home.run("inspect", log(home, *["text"] * 40), "--all").stdout
+    assert told.count("text\n") == 40
+    assert told.startswith("mixed.log: no known format, 0% understood\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('time=2026-11-20T08:00:05Z msg="call" fn=file_read', "inspect FILE --suggest"),
+        ('2026-11-20T08:00:05Z app: {"fn": "x"}', "inspect FILE --suggest"),
+        ('{"fn": "x"}', "inspect FILE --suggest"),
+        ("2026-11-20T08:00:05Z x took 4ms", "write a mapping file with `shape: text`"),
+    ],
+)
+def test_what_to_do_with_lines_that_nothing_reads(home: Home, line: str, said: str) -> None:
+    told = home.run("inspect", log(home, line)).stdout
+    assert said in told
+    assert ("--suggest" in told) == ("--suggest" in said)
+
+
 def test_a_suggestion_reads_its_log(home: Home) -> None:
     name = log(home, *map(acme, range(20)), NATIVE, "no record", name="Acme Gate.jsonl")
     (home.folder / "mine").mkdir()

@@ -25,10 +25,12 @@ def source_parts(row: SourceRow, width: int) -> list[Part]:
     lines: list[Line] = [
         ((f"{row.state:<{_LABEL}}", _STATE_ROLES[row.state]), (row.note, "text")),
         (_label("file"), (row.path, "text")),
-        (_label("format"), (row.format or "not known yet", "text")),
+        *_labelled("formats" if len(row.formats) > 1 else "format", list(_formats(row)), width),
         (_label("pace"), (f"{row.per_second:,.1f} records/s{behind}", "text")),
         *_labelled("badges", list(_badges(row)), width),
         *_labelled("counters", counter_sum(row.counters), width),
+        *_reasons(row, width),
+        *_labelled("calls", list(_calls(row)), width),
         *(line for gap in row.gaps for line in _gap(gap, width)),
     ]
     hidden = row.counters.gaps - len(row.gaps)
@@ -63,6 +65,30 @@ def counter_sum(counters: Counters) -> list[Line]:
     if counters.gaps:
         parts.append((("· ", "dim"), (_number(counters.gaps, "gap"), "error")))
     return parts
+
+
+def _formats(row: SourceRow) -> Iterator[Line]:
+    """The formats met, each with its records where there are several."""
+    if len(row.formats) < 2:
+        yield ((row.format or "not known yet", "text"),)
+        return
+    for name, count in row.formats:
+        yield ((name, "text"), (f" {count:,}", "dim"))
+
+
+def _reasons(row: SourceRow, width: int) -> Iterator[Line]:
+    """Why lines were not understood."""
+    for index, (reason, count) in enumerate(row.reasons):
+        for line in wrap(f"{count:,} x {reason}", width - _LABEL, "warn"):
+            yield (_label("" if index else "reasons"), *line)
+
+
+def _calls(row: SourceRow) -> Iterator[Line]:
+    """Calls in two lines of which the second is missing."""
+    if row.open_calls:
+        yield ((f"{_number(row.open_calls, 'call')} open", "text"),)
+    if row.unended_calls:
+        yield ((f"{_number(row.unended_calls, 'call')} without an end, outcome unknown", "warn"),)
 
 
 def _badges(row: SourceRow) -> Iterator[Line]:

@@ -88,13 +88,14 @@ def _logs(draw: st.DrawFn) -> list[Line]:
 def plainly(lines: list[Line]) -> list[tuple[int | None, bool | None]]:
     """The start that each end is of, by definition, None where there is none; and whether its outcome can be told.
 
-    Of an id it is the newest start, of an order the oldest; one that an end comes too late for is given up. Of an
-    order the outcome can be told while no two calls were open at once and none was given up (True), and surely not
-    where several are open (False).
+    Of an id it is the newest start, of an order the oldest; one that an end comes too late for is given up. The
+    outcome can be told while no two calls of that id or order were open at once, and none of an order was given up
+    (True), and surely not where several of an order are open (False).
     """
     said: list[tuple[int | None, bool | None]] = []
     gone: set[int] = set()
     clean = True
+    reused: set[str] = set()
     for number, line in enumerate(lines):
         starts = [at for at in range(number) if (lines[at].phase, lines[at].key) == ("start", line.key)]
         waiting = [at for at in (starts if line.by_order else starts[-1:]) if at not in gone]
@@ -106,8 +107,11 @@ def plainly(lines: list[Line]) -> list[tuple[int | None, bool | None]]:
             gone.update(waiting[:late], waiting[late : late + 1])
             several = line.by_order and len(waiting[late:]) > 1
             clean = clean and not (line.by_order and (late or several))
-            said.append((found, False if several else True if clean or not line.by_order else None))
+            told = clean if line.by_order else line.key not in reused
+            said.append((found, False if several else True if told else None))
         else:
+            if any(at not in gone for at in starts):
+                reused.add(line.key)
             said.append((None, None))
     return said
 
@@ -266,9 +270,24 @@ def test_an_id_that_is_used_again_means_the_newest_call() -> None:
     """JSON-RPC counts from 1 in every session: the old call is given up."""
     pairing = Pairing()
     begin(pairing, at=0)
-    newer = begin(pairing, at=5)
+    newer = begin(pairing, at=200)
     assert (pairing.unended, pairing.open) == (1, 1)
-    assert ended(end(pairing, at=6)).start is newer
+    found = ended(end(pairing, at=201))
+    assert (found.start, found.status, found.duration_ms) == (newer, "success", 1_000.0)
+
+
+def test_who_gives_two_calls_at_once_one_id_does_not_give_the_outcome_of_one_to_the_other() -> None:
+    """The end of the first must not read as that of the second, and not as that of a third either."""
+    pairing = Pairing()
+    begin(pairing, at=0)
+    second = begin(pairing, at=1, tool="nothing")
+    found = ended(end(pairing, at=2, status="success"))
+    assert (found.start, found.status, found.duration_ms) == (second, "unknown", None)
+    begin(pairing, at=3)
+    assert ended(end(pairing, at=4, status="denied", error="no")).status == "unknown"
+    assert end(pairing, at=5, status="success", tool="query") is None
+    begin(pairing, at=6)
+    assert ended(end(pairing, at=7, status="success")).status == "success"
 
 
 def test_by_order_the_oldest_open_call_is_meant() -> None:

@@ -234,7 +234,7 @@ def test_whatever_the_value_a_condition_and_a_word_are_total(value: Any, number:
 
 def test_a_condition_that_nothing_can_meet_without_its_name_says_which_names_it_needs() -> None:
     path = compile_path("a.b")
-    assert conditions.condition(path, conditions.equals(["x"])).roots == frozenset({"a", "a.b"})
-    assert conditions.condition(path, conditions.equals(["x", "null"])).roots is None
-    assert conditions.condition(path, conditions.present(False)).roots is None
-    assert conditions.condition(path, conditions.differs(["x"])).roots is None
+    assert conditions.Condition(path, conditions.equals(["x"])).roots == frozenset({"a", "a.b"})
+    assert conditions.Condition(path, conditions.equals(["x", "null"])).roots is None
+    assert conditions.Condition(path, conditions.present(False)).roots is None
+    assert conditions.Condition(path, conditions.differs(["x"])).roots is None

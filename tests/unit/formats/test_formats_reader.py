@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mcpwatch.detection.engine import Engine
-from mcpwatch.event import OUTCOMES, AuditEvent, Flag
+from mcpwatch.event import OUTCOMES, AuditEvent, Caller, Flag
 from mcpwatch.formats.fields import ABSENT, BESIDE
 from mcpwatch.formats.mappingfile import FormatError
 from mcpwatch.formats.reader import KEPT_EXAMPLES, Reader, lacking_fields, lacks_a_field
@@ -148,6 +149,25 @@ def test_what_a_record_says_does_not_depend_on_the_records_before_it(records: li
     """The caches of callers, kinds and times are invisible, also for records of another spelling."""
     together = read(records)
     assert same([seen(event) for event in together], [seen(one(record)) for record in records])
+
+
+def test_sessions_that_come_once_are_not_kept_and_a_caller_who_comes_again_stays_the_same() -> None:
+    """A new session for each call, for weeks, costs no memory; the engine goes by one object for each caller."""
+
+    def call(session: str) -> bytes:
+        return json.dumps(
+            {"timestamp": STAMP, "tool": "query", "status": "success", "session_id": session}
+        ).encode()
+
+    reader = Reader("log")
+    steady = set()
+    for turn in range(30):
+        lines = [call("steady"), *(call(f"{turn}-{number}") for number in range(1_000))]
+        steady.add(reader.read(block_of(lines))[0].caller)
+    assert len(steady) == 1
+    gc.collect()
+    sessions = {found.session for found in gc.get_objects() if isinstance(found, Caller)}
+    assert sum(session is not None and "-" in session for session in sessions) < 20_000
 
 
 seconds = st.sampled_from(

@@ -147,6 +147,13 @@ ERROR = (
         (ERROR.format('user "bob": password mismatch'), {"line": "login"}),
         (ERROR.format('user "bob" was not found in "/etc/h"'), {"line": "login"}),
         (ERROR.format("upstream timed out"), {"line": "error", "message": "upstream timed out"}),
+        (ERROR.format('limiting requests, dry run, excess: 1.4 by zone "m"'), {"line": "error"}),
+        (ERROR.format('open() "/srv/access forbidden by rule" failed'), {"line": "error"}),
+        (ERROR.format('open() "/srv/user "a": password mismatch" failed'), {"line": "error"}),
+        (ERROR.format('user "a, client: 6.6.6.6, server: ": password mismatch'), {
+            "line": "login", "remote_addr": None}),
+        (ERROR.format('user "a": password mismatch, client: 6.6.6.6, server: ": password mismatch'), {
+            "line": "login", "remote_addr": None}),
         ("2026/11/22 03:14:07 [notice] 1#1: start worker", {"line": "error", "level": "notice"}),
     ],
 )  # fmt: skip
@@ -160,7 +167,10 @@ def test_access_logs(line: str, expected: dict[str, Any]) -> None:
     "line",
     [
         "", "text", '- "GET / HTTP/1.1" 200', 'x said 1.2.3.4:5 - "GET / HTTP/1.1" 200 and more text 7',
-        '{"a": "1.2.3.4:5 - "} - "GET / HTTP/1.1" 200', COMMON.replace("Nov", "Nox"), "2026/11/22 03:14:07 text",
+        '{"a": "1.2.3.4:5 - "} - "GET / HTTP/1.1" 200',
+        'ERROR: Error in tools/call: ToolError: no /x 6.6.6.6:1 - "POST /mcp HTTP/1.1" 401',
+        'WARN no such thing as 6.6.6.6:1 - "POST /mcp HTTP/1.1" 401', COMMON.replace("Nov", "Nox"),
+        "2026/11/22 03:14:07 text",
     ],
 )  # fmt: skip
 def test_what_is_no_access_log(line: str) -> None:

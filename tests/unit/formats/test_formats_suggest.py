@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpwatch.event import AuditEvent
+from mcpwatch.event import AuditEvent, CallEnd
 from mcpwatch.formats.keyvalue import logfmt
 from mcpwatch.formats.mappingfile import parse_mapping
 from mcpwatch.formats.reader import Reader
@@ -151,9 +151,87 @@ def test_a_signature_is_more_than_a_word_that_others_use() -> None:
     assert reader.formats["mine"] == 0
 
 
+def halves(number: int, said: str, **more: Any) -> list[dict[str, Any]]:
+    """A call in two lines, of which the first says that it started."""
+    time = f"2026-11-22T03:14:{number:02d}"
+    return [{"time": time + ".100Z", "msg": "tool call started", "tool": "add", **more},
+            {"time": time + ".350Z", "msg": said, "tool": "add", **more}]  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_calls_in_two_lines_are_counted_once_and_end_as_their_second_line_says(named: bool) -> None:
+    ends = ["tool call succeeded", "tool call failed", "tool call timed out with an error"]
+    records = [
+        record
+        for number in range(9)
+        for record in halves(number, ends[number % 3], **({"request_id": f"r{number}"} if named else {}))
+    ]
+    text = suggest(records, "mine")
+    assert text is not None
+    assert ("pair: [request_id]" in text, "pair_by: order" in text) == (named, not named)
+    reader, events = read(records, text)
+    assert (reader.joined, reader.events, reader.pairing.open) == (9, 9, 0)
+    ended = [event for event in events if isinstance(event, CallEnd)]
+    assert [event.status for event in ended] == ["success", "error", "error"] * 3
+    assert {event.duration_ms for event in ended} == {250.0}
+
+
+def test_two_lines_with_nothing_in_common_are_told() -> None:
+    records = [record for number in range(3) for record in halves(number, "tool call failed")]
+    for record in records[1::2]:
+        del record["tool"]
+    text = suggest(records, "mine")
+    assert text is not None
+    assert "logged in two lines, start and end, with nothing in common" in text
+    assert "variants" not in text
+
+
+def test_sessions_that_start_and_end_are_no_calls_in_two_lines() -> None:
+    records = [{"ts": 1795317247 + n, "event": f"session {word}", "id": f"s{n}"}
+               for n in range(4) for word in ("started", "ended")]  # fmt: skip
+    text = suggest(records, "mine")
+    assert text is not None
+    assert "pair" not in text
+
+
+def test_an_outcome_at_the_top_of_an_answer_is_found_but_not_what_a_tool_answered_inside() -> None:
+    def record(result: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"ts": 1795317247, "fn": "x", "result": result, **more}
+
+    text = suggest([record({"code": 0}), record({"code": 7, "why": "not allowed"})], "mine")
+    assert text is not None
+    assert "  status: result.code" in text
+    assert "  error: result.why" in text
+    assert 'put under status: "0", "7"' in text
+    text = suggest([record({"rows": {"status": "failed"}})], "mine")
+    assert text is not None
+    assert "status" not in text
+    text = suggest([record({"status": "failed"}, outcome="ok")], "mine")
+    assert text is not None
+    assert "  status: outcome" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "open_"), [("took", 4.5, True), ("took", "4ms", False), ("took_ms", 4.5, False)]
+)
+def test_a_unit_that_nothing_tells_is_said_to_be_a_guess(name: str, value: Any, open_: bool) -> None:
+    text = suggest([{"ts": 1795317247, "fn": "x", name: value}], "mine")
+    assert text is not None
+    assert ("nothing says what took counts" in text) == open_
+
+
 def test_records_without_a_tool_or_a_time_give_no_suggestion() -> None:
     assert suggest([], "mine") is None
     assert suggest([{"a": 1, "b": {"c": "d"}}], "mine") is None
+
+
+def test_names_and_words_of_any_script() -> None:
+    records = [{"\U00016800": {"ts": "2026-11-22T03:14:07Z"}, "fn": "x", "status": "\U0001f600 done"}] * 2
+    text = suggest(records, "mine")
+    assert text is not None
+    _, events = read(records, text)
+    assert (events[0].tool, events[0].status) == ("x", "success")
+    assert events[0].time_ns is not None
 
 
 NAMES = st.sampled_from(
