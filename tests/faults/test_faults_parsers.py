@@ -229,7 +229,7 @@ def test_a_bad_policy_mapping_or_configuration_ends_the_program_in_one_line(home
     (home.folder / "maps").mkdir()
     bad = YAML_BOMBS["100,000 nested ["]
     (home.folder / "p.yaml").write_text(bad)
-    (home.folder / "maps/m.yaml").write_text(bad)
+    (home.folder / "maps/m.yaml").write_text(bad[:60_000])
     for options, place in ((("--policy", "p.yaml"), "p.yaml:1:"), (("--formats", "maps"), "maps/m.yaml:1:")):
         done = home.run("replay", "a.jsonl", "--json", *options)
         assert (done.returncode, done.stdout) == (3, "")
@@ -504,7 +504,7 @@ def test_what_the_real_journal_holds_is_read(home: Home, figure: Figure) -> None
         assert all(event.get("time") for event in events)
     shown = home.run("inspect", "journal").stdout
     assert "journal > native" in shown
-    assert "write it out with journalctl --all" in shown
+    assert "write it out with journalctl --all" in " ".join(shown.split())
     figure("systemd-journald: 5 of 5 records with --all, 0 forged")
 
 

@@ -337,7 +337,7 @@ def test_inspect_names_the_format_the_fields_and_every_line_that_was_not_underst
     lines = BROKEN.read_bytes().split(b"\n")
     for example in broken["examples"]:
         assert lines[example["line"] - 1] == BROKEN.read_bytes()[example["offset"] :].split(b"\n")[0]
-    told = home.run("inspect", BROKEN).stdout
+    told = home.run("inspect", BROKEN, "--all").stdout
     assert "98 lines = 77 understood + 16 not understood + 5 blank + 0 repeated + 0 joined" in told
     for example in broken["examples"]:
         assert f"line {example['line']}: {example['text']}" in told
