@@ -39,7 +39,9 @@ OVERSIZE: Final = "line over 1 MiB"
 """Why a line that is too long is not understood: its key in `Reader.reasons`."""
 
 _CACHED_MINUTES: Final = 10_000
-_CACHED_CALLERS: Final = 8_192
+_CACHED_CALLERS: Final = 32_768
+CALLERS_KEPT_FOR: Final = 100_000
+"""A caller is known again for so many lines at least; after twice as many in which it was not met it is forgotten."""
 _CACHED_SHAPES: Final = 4_096
 _KEPT_WORDS: Final = 200
 # The parts of a timestamp behind its minute. A table look-up reads and checks a part at once.
@@ -141,6 +143,7 @@ class Reader:
         self._callers: dict[tuple[str | None, ...], Caller] = {}
         self._odd_callers: dict[tuple[str | None, ...], Caller] = {}
         self._earlier_callers: dict[tuple[str | None, ...], Caller] = {}
+        self._turn_at = CALLERS_KEPT_FOR
         self._shapes: dict[tuple[str | None, ...], Shape] = {}
         self._odd_shapes: dict[tuple[str | None, ...], Shape] = {}
         self._minutes: dict[str, int] = {}
@@ -155,6 +158,11 @@ class Reader:
             reason = f"line of {block.oversize.length} bytes, over the limit of 1 MiB"
             self._give_up(OVERSIZE, block.lines[0], block, 0, reason)
             return []
+        if self.lines >= self._turn_at:
+            # those that come again are found among the earlier ones; sessions that are over are not kept for ever
+            self._turn_at = self.lines + CALLERS_KEPT_FOR
+            self._earlier_callers = self._callers | self._odd_callers
+            self._callers, self._odd_callers = {}, {}
         events = self._read_lines(block, arrived_ns)
         self.lines += len(block.lines)
         last = len(block.lines) - 1
@@ -286,7 +294,6 @@ class Reader:
         caller = kept.get(who)
         if caller is None:
             if len(kept) >= _CACHED_CALLERS:
-                # those that come again are found here; sessions that are over are not kept for ever
                 self._earlier_callers = kept.copy()
                 kept.clear()
             caller = kept[who] = self._earlier_callers.get(who) or Caller(*clean)
